@@ -1,0 +1,1 @@
+"""Thin helpers shared by the notebooks: one noun a module."""

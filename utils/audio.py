@@ -1,0 +1,161 @@
+"""Read audio safely, condition both classes alike, write the competition's format.
+
+Waves are float32 arrays of shape (samples,), full scale ±1, at `RATE` unless a docstring says otherwise.
+"""
+import io
+import struct
+from pathlib import Path
+
+import numpy as np
+import soundfile as sf
+import soxr
+from scipy.signal import butter, sosfilt
+
+RATE = 8000  # Hz, the competition's rate: everything is band-limited to it before a model sees it
+SILENT_DBFS = -70.0  # a clip whose loudest 20 ms lie below this holds no speech
+
+
+class AudioError(ValueError):
+    """A file that must be kept out. The message names the file and the reason."""
+
+
+def dbfs(wave: np.ndarray) -> float:
+    """Root-mean-square level in dB re full scale; -inf for digital silence."""
+    power = float(np.mean(np.square(wave, dtype=np.float64))) if len(wave) else 0.0
+    return 10 * np.log10(power) if power > 0 else -np.inf
+
+
+def frames_dbfs(wave: np.ndarray, rate: int = RATE, seconds: float = 0.02) -> np.ndarray:
+    """Level of consecutive, non-overlapping frames in dBFS, floored at -120; shape (frames,), at least one frame."""
+    size = max(1, int(rate * seconds))
+    wave = np.pad(wave, (0, max(0, size - len(wave))))
+    blocks = wave[: len(wave) // size * size].reshape(-1, size).astype(np.float64)
+    return 10 * np.log10(np.maximum(np.mean(blocks**2, axis=1), 1e-12))
+
+
+def check_wave(wave: np.ndarray, name: str, rate: int = RATE) -> np.ndarray:
+    """Return `wave`, or raise AudioError naming `name` if it is empty, not finite or silent."""
+    if len(wave) == 0:
+        raise AudioError(f"{name}: empty, no samples")
+    if not np.isfinite(wave).all():
+        raise AudioError(f"{name}: {int((~np.isfinite(wave)).sum())} samples are NaN or infinite")
+    if frames_dbfs(wave, rate).max() < SILENT_DBFS:
+        raise AudioError(f"{name}: silent, no frame above {SILENT_DBFS:.0f} dBFS")
+    return wave
+
+
+def _check_riff(data: bytes, name: str) -> None:
+    """Raise AudioError if the header of a RIFF/WAVE file promises more audio than the file holds."""
+    if data[:4] != b"RIFF":
+        return
+    position = 12
+    while position + 8 <= len(data):
+        tag, size = data[position : position + 4], struct.unpack("<I", data[position + 4 : position + 8])[0]
+        if tag == b"data":
+            if position + 8 + size > len(data) and size < 0xFFFFFFF0:  # the largest sizes mean "streamed, unknown"
+                raise AudioError(f"{name}: truncated, {len(data) - position - 8} of {size} bytes of audio are there")
+            return
+        position += 8 + size + size % 2
+    raise AudioError(f"{name}: truncated, no audio in the file")
+
+
+def read(path: Path, rate: int = RATE, expect_rate: int | None = None) -> np.ndarray:
+    """Read any file that libsndfile knows as mono float32 at `rate` Hz, shape (samples,).
+
+    Several channels are averaged; another rate is resampled, unless `expect_rate` (Hz) is given and differs.
+    Raises AudioError, naming the file, if it is missing, unreadable, truncated, empty, silent, not finite or (with
+    `expect_rate`) of the wrong rate. It never returns silence in place of what could not be read.
+    """
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise AudioError(f"{path.name}: cannot be read ({error.strerror})") from error
+    if not data:
+        raise AudioError(f"{path.name}: empty file")
+    _check_riff(data, path.name)
+    try:
+        wave, native = sf.read(io.BytesIO(data), dtype="float32", always_2d=True)
+    except (sf.LibsndfileError, RuntimeError) as error:
+        raise AudioError(f"{path.name}: not audio that can be read ({str(error).rstrip('.')})") from error
+    if expect_rate and native != expect_rate:
+        raise AudioError(f"{path.name}: {native} Hz where {expect_rate} Hz is expected")
+    wave = check_wave(wave.mean(axis=1), path.name, native)
+    return resample(wave, native, rate)
+
+
+def resample(wave: np.ndarray, source: int, target: int) -> np.ndarray:
+    """Resample from `source` to `target` Hz (soxr, high quality)."""
+    return wave if source == target else soxr.resample(wave, source, target).astype(np.float32)
+
+
+def write(path: Path, wave: np.ndarray) -> None:
+    """Write `wave` as 8 kHz mono PCM16 WAV (the competition's format)."""
+    sf.write(path, np.clip(wave, -1, 1), RATE, subtype="PCM_16", format="WAV")
+
+
+def trim(wave: np.ndarray, rate: int = RATE, below_peak_db: float = 35.0, margin: float = 0.06) -> np.ndarray:
+    """Cut leading and trailing frames more than `below_peak_db` under the loudest one, keeping `margin` seconds."""
+    level = frames_dbfs(wave, rate)
+    loud = np.flatnonzero(level > level.max() - below_peak_db)
+    size = max(1, int(rate * 0.02))
+    first, last = loud[0] * size - int(margin * rate), (loud[-1] + 1) * size + int(margin * rate)
+    return wave[max(0, first) : last]
+
+
+def coloured_noise(samples: int, slope_db: float, rng: np.random.Generator) -> np.ndarray:
+    """Gaussian noise with a spectrum falling `slope_db` dB an octave (0 white, 3 pink, 6 brown), unit power."""
+    spectrum = np.fft.rfft(rng.standard_normal(samples))
+    octave = np.log2(np.maximum(np.fft.rfftfreq(samples, 1 / RATE), 50) / 50)
+    noise = np.fft.irfft(spectrum * 10 ** (-slope_db * octave / 20), samples)
+    return (noise / max(noise.std(), 1e-9)).astype(np.float32)
+
+
+def add_noise(wave: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:
+    """Add `noise` (looped or cut to length) at `snr_db` dB under the level of `wave`."""
+    noise = np.resize(noise, len(wave))
+    gain = 10 ** ((dbfs(wave) - snr_db - max(dbfs(noise), -100)) / 20)
+    return (wave + gain * noise).astype(np.float32)
+
+
+# libsndfile's (container, subtype): real telephone and internet codecs, no ffmpeg needed
+CODECS = {
+    "pcm": None,
+    "mulaw": ("WAV", "ULAW"),  # G.711 µ-law
+    "alaw": ("WAV", "ALAW"),  # G.711 A-law
+    "adpcm": ("WAV", "IMA_ADPCM"),
+    "gsm": ("WAV", "GSM610"),  # GSM full rate
+    "opus": ("OGG", "OPUS"),  # Opus, narrowband at 8 kHz
+}
+
+
+def transmit(wave: np.ndarray, codec: str) -> np.ndarray:
+    """Encode and decode `wave` with one of `CODECS`, length kept. A transmitted real clip is still real."""
+    if CODECS[codec] is None:
+        return wave
+    container, subtype = CODECS[codec]
+    buffer = io.BytesIO()
+    sf.write(buffer, np.clip(wave, -1, 1), RATE, format=container, subtype=subtype)
+    buffer.seek(0)
+    decoded, rate = sf.read(buffer, dtype="float32")
+    decoded = resample(decoded, rate, RATE)
+    return np.pad(decoded, (0, max(0, len(wave) - len(decoded))))[: len(wave)]
+
+
+def condition(wave: np.ndarray, rate: int, rng: np.random.Generator, codecs: tuple[str, ...]) -> tuple[np.ndarray, str]:
+    """The one chain that both classes pass, so that what is left to learn is the speech and not the packaging.
+
+    Each step removes a cue that would tell the classes apart in registry data, by drawing it anew from the same
+    distribution for everyone: rate → 8 kHz; silence at the ends → trimmed to the same margin; DC and bandwidth →
+    band-pass with drawn edges; noise floor → coloured noise, 15–35 dB under speech; codec → drawn; level → drawn.
+
+    Args: wave at `rate` Hz; `codecs` names to draw from. Returns (wave at 8 kHz, codec drawn).
+    """
+    wave = trim(resample(wave, rate, RATE))
+    band = butter(4, (rng.uniform(60, 250), rng.uniform(3200, 3800)), "bandpass", fs=RATE, output="sos")
+    wave = sosfilt(band, wave - wave.mean()).astype(np.float32)
+    wave = add_noise(wave, coloured_noise(len(wave), rng.uniform(0, 6), rng), rng.uniform(15, 35))
+    wave = wave * 10 ** ((rng.uniform(-30, -18) - dbfs(wave)) / 20)
+    codec = str(rng.choice(codecs))
+    wave = transmit(wave / max(1.0, np.abs(wave).max() / 0.98), codec)
+    return wave, codec

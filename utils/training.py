@@ -1,13 +1,17 @@
 """Fine-tune a backbone with a small head, fold by fold, and score clips. Scores are log-odds of real.
 
 Linear probing first, then fine-tuning (Kumar et al. 2022): the head starts as the logistic regression on frozen features,
-so the encoder moves from there instead of being shaken by a random head.
+so the encoder moves from there instead of being shaken by a random head. The frozen stem runs once a clip and its output
+is shared by all folds and epochs. Work goes to single-threaded processes: results do not depend on the number of cores.
 """
 import hashlib
 import json
+import os
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -20,21 +24,23 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from utils import augment, backbones, paths
+from utils.audio import RATE
 
 
 @dataclass(frozen=True)
 class Config:
-    """Everything that decides a fold's weights besides its data; stored beside them and hashed for reuse."""
+    """Everything that decides a model besides its data; stored beside the weights and hashed for reuse."""
 
     backbone: str
-    layers: int = 2  # of a transformer, from below
-    epochs: int = 2
-    encoder_lr: float = 2e-5
-    head_lr: float = 2e-4
+    layers: int = 3  # of a transformer, from below
+    views: int = 1  # augmented copies of each training clip, beside the clean one
+    epochs: int = 1
+    body_lr: float = 1e-4
+    head_lr: float = 2e-5  # small: the head starts at its optimum
     batch: int = 8
     max_s: float = 15.0
-    head_c: float = 0.003  # inverse strength of the L2 penalty of the starting head
-    spec_augment: float = 0.1  # share of frames and of bands masked, each
+    head_c: float = 0.001  # inverse strength of the L2 penalty of the starting head
+    spec_augment: float = 0.1  # share of frames and of bands masked in augmented copies, each
     fake_weight: float = 1.0  # above 1: a stricter model, misses fewer fakes
     probabilities: dict = field(default_factory=lambda: dict(augment.PROBABILITIES))
     seed: int = 2024
@@ -49,8 +55,14 @@ class Detector(nn.Module):
         self.register_buffer("centre", torch.zeros(size))
         self.register_buffer("scale", torch.ones(size))
 
+    def finish(self, stem_statistics: torch.Tensor, x: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
+        """Logits from the stem's statistics (B, S) and its last depth (B, T, D) with valid `frames`."""
+        statistics = torch.cat([stem_statistics, pool(self.backbone.body(x, frames))], dim=1)
+        return self.head((statistics - self.centre) / self.scale)[:, 0]
+
     def forward(self, batch: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
-        return self.head((pool(self.backbone(batch, frames)) - self.centre) / self.scale)[:, 0]
+        depths = self.backbone.stem(batch, frames)
+        return self.finish(pool(depths), *depths[-1])
 
 
 def pool(depths: list) -> torch.Tensor:
@@ -66,31 +78,6 @@ def pool(depths: list) -> torch.Tensor:
     return torch.cat(parts, dim=1)
 
 
-def collate(features: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pad a list of (frames, bands) to one batch; returns (batch, valid frames)."""
-    return nn.utils.rnn.pad_sequence(features, batch_first=True), torch.tensor([len(f) for f in features])
-
-
-@torch.inference_mode()
-def pooled(backbone: nn.Module, waves: list[np.ndarray], label: str = "") -> np.ndarray:
-    """Frozen features of clips (8 kHz), one after another at their own length: float32 (clips, features)."""
-    backbone.eval()
-    rows = [pool(backbone(*collate([backbone.prepare(wave)]))).numpy()[0] for wave in _progress(waves, label)]
-    return np.stack(rows)
-
-
-@torch.inference_mode()
-def score(model: Detector, waves: list[np.ndarray], max_s: float, label: str = "") -> np.ndarray:
-    """Log-odds of real for each 8 kHz clip, cut to `max_s` seconds; alone in its batch, so company cannot change it."""
-    model.eval()
-    size = int(max_s * 8000)
-    return np.array([float(model(*collate([model.backbone.prepare(wave[:size])]))) for wave in _progress(waves, label)])
-
-
-def _progress(items, label: str):
-    return tqdm(items, desc=label, disable=not label, leave=False, mininterval=0.5 if sys.stderr.isatty() else 20)
-
-
 def spec_augment(features: torch.Tensor, share: float, rng: np.random.Generator, span: int = 10) -> torch.Tensor:
     """Mask spans of frames and of bands with the clip's mean, about `share` of each (Park et al. 2019)."""
     features = features.clone()
@@ -101,121 +88,195 @@ def spec_augment(features: torch.Tensor, share: float, rng: np.random.Generator,
     return features
 
 
-def views(waves: list, labels: np.ndarray, config: Config, count: int) -> tuple[list, np.ndarray]:
-    """`count` augmented copies of each clip for the starting head. No splicing: folds share these copies."""
-    alone = config.probabilities | {"splice": 0.0}
-    made = [augment.augment(wave, int(label), np.random.default_rng((config.seed, view, i)), [], [], alone)
-            for view in range(1, count + 1) for i, (wave, label) in enumerate(zip(waves, labels, strict=True))]
-    return [wave for wave, _, _ in made], np.array([label for _, label, _ in made])
+def progress(items, label: str, total: int | None = None):
+    """A progress bar that stays quiet in logs."""
+    return tqdm(items, desc=label, total=total, disable=not label, mininterval=0.5 if sys.stderr.isatty() else 30)
+
+
+def workers() -> int:
+    """Processes for independent jobs: one a core, eight at most (each holds a model)."""
+    return min(8, os.cpu_count() or 1)
+
+
+def in_processes(function, jobs: list, label: str = "") -> list:
+    """`[function(*job) for job in jobs]` in single-threaded processes, in order, with a progress bar."""
+    with ProcessPoolExecutor(min(workers(), len(jobs)), get_context("spawn"), torch.set_num_threads, (1,)) as pool_:
+        return [f.result() for f in progress([pool_.submit(function, *job) for job in jobs], label)]
+
+
+def make_views(train: pd.DataFrame, waves: dict, config: Config) -> tuple[list[np.ndarray], pd.DataFrame]:
+    """Clean and augmented training clips: (waves, rows with id, view, label, fold, done).
+
+    A copy may be spliced with clips of its own fold only, so that it stays inside that fold. Every draw follows from the
+    seed, the view and the clip's id.
+    """
+    pools = {fold: [[waves[i] for i in part.loc[part["label"] == kind, "id"]] for kind in (1, 0)]
+             for fold, part in train.groupby("fold")}
+    made, rows = [], []
+    for view in range(config.views + 1):
+        for row in train.itertuples():
+            wave, label, done = waves[row.id], int(row.label), []
+            if view:
+                word = f"{config.seed}/{view}/{row.id}".encode()
+                rng = np.random.default_rng(int.from_bytes(hashlib.md5(word).digest()[:8]))
+                wave, label, done = augment.augment(wave, label, rng, *pools[row.fold], config.probabilities)
+            made.append(wave)
+            rows.append({"id": row.id, "view": view, "label": label, "fold": row.fold, "done": " ".join(done)})
+    return made, pd.DataFrame(rows)
+
+
+@torch.inference_mode()
+def _stem_of(config: Config, waves: list, keys: list[str], masked: list[bool]) -> list[tuple]:
+    backbone = backbones.load(config.backbone, config.layers).eval()
+    result = []
+    for wave, key, mask in zip(waves, keys, masked, strict=True):
+        features = backbone.prepare(wave[: int(config.max_s * RATE)])
+        if mask:
+            rng = np.random.default_rng(int.from_bytes(hashlib.md5(f"{config.seed}/mask/{key}".encode()).digest()[:8]))
+            features = spec_augment(features, config.spec_augment, rng)
+        depths = backbone.stem(features[None], torch.tensor([len(features)]))
+        x, frames = depths[-1]
+        result.append((pool(depths)[0].numpy(), pool(backbone.body(x, frames))[0].numpy(), x[0].half().numpy()))
+    return result
+
+
+@dataclass
+class Stems:
+    """Frozen results of clips: `stem` and `body` statistics (N, ·), and the stem's last depth as one array of frames
+    (float16, memory-mapped) with `ends` of each clip."""
+
+    stem: np.ndarray
+    body: np.ndarray
+    hidden: np.ndarray
+    ends: np.ndarray
+
+    def clip(self, i: int) -> torch.Tensor:
+        """Last stem depth of clip i, float32 (frames, D)."""
+        begin = self.ends[i - 1] if i else 0
+        return torch.from_numpy(np.asarray(self.hidden[begin : self.ends[i]], dtype=np.float32))
+
+    def batch(self, rows) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(stem statistics, padded hidden, frames) of some clips."""
+        hidden = [self.clip(i) for i in rows]
+        return (torch.from_numpy(self.stem[rows]), nn.utils.rnn.pad_sequence(hidden, batch_first=True),
+                torch.tensor([len(h) for h in hidden]))
+
+
+def stems(config: Config, waves: list, keys: list[str], masked: list[bool], folder: Path, label: str = "") -> Stems:
+    """Run the frozen part over clips once and keep it in `folder`; reuse it if settings, code and clips are the same.
+
+    Args: waves at 8 kHz; keys name them; masked says which get SpecAugment (augmented copies, never validation or test).
+    """
+    digest = hashlib.sha256(json.dumps([asdict(config), keys, masked]).encode() + code_digest())
+    for wave in waves:
+        digest.update(np.ascontiguousarray(wave).view(np.uint8))
+    mark, names = folder / "done.json", ("stem", "body", "hidden", "ends")
+    if not (mark.exists() and paths.read_json(mark)["digest"] == digest.hexdigest()):
+        mark.unlink(missing_ok=True)
+        cuts = np.array_split(np.arange(len(waves)), max(1, len(waves) // 40))
+        jobs = [(config, [waves[i] for i in cut], [keys[i] for i in cut], [masked[i] for i in cut]) for cut in cuts]
+        parts = [row for rows in in_processes(_stem_of, jobs, label) for row in rows]
+        arrays = {"stem": np.stack([p[0] for p in parts]), "body": np.stack([p[1] for p in parts]),
+                  "hidden": np.concatenate([p[2] for p in parts]), "ends": np.cumsum([len(p[2]) for p in parts])}
+        for name in names:
+            with paths.whole(folder / f"{name}.npy") as part:
+                np.save(part, arrays[name])
+        paths.write_json(mark, {"digest": digest.hexdigest(), "config": asdict(config), "clips": len(waves)})
+    return Stems(*(np.load(folder / f"{name}.npy", mmap_mode="r" if name == "hidden" else None) for name in names))
+
+
+def code_digest() -> bytes:
+    """Hash of the code that decides features and weights."""
+    files = ("training.py", "backbones.py", "campplus.py", "augment.py", "audio.py")
+    return hashlib.sha256(b"".join((paths.ROOT / "utils" / f).read_bytes() for f in files)).digest()
 
 
 def start(config: Config, features: np.ndarray, labels: np.ndarray) -> Detector:
-    """A detector whose head is the logistic regression on frozen `features` (rows as `labels`)."""
+    """A detector whose head is the logistic regression on frozen `features` (stem and body statistics)."""
     torch.manual_seed(config.seed)
     model = Detector(backbones.load(config.backbone, config.layers), features.shape[1])
     centre, scale = features.mean(axis=0), features.std(axis=0) + 1e-4
     fitted = LogisticRegression(C=config.head_c, max_iter=300, class_weight={0: config.fake_weight, 1: 1.0})
     fitted.fit((features - centre) / scale, labels)
-    model.centre.copy_(torch.from_numpy(centre))
-    model.scale.copy_(torch.from_numpy(scale))
     with torch.no_grad():
+        model.centre.copy_(torch.from_numpy(centre))
+        model.scale.copy_(torch.from_numpy(scale))
         model.head.weight.copy_(torch.from_numpy(fitted.coef_.astype(np.float32)))
         model.head.bias.copy_(torch.from_numpy(fitted.intercept_.astype(np.float32)))
     return model
 
 
-def fine_tune(model: Detector, waves: list, labels: np.ndarray, config: Config, label: str = "") -> list[float]:
-    """Train in place for `config.epochs`; returns the mean loss of each epoch.
+def fine_tune(model: Detector, data: Stems, rows: np.ndarray, labels: np.ndarray, config: Config) -> list[float]:
+    """Train body and head in place on `rows` of `data`; returns the mean loss of each epoch.
 
-    Every draw (augmentation, masks, order) follows from the seed, the epoch and the clip's place, so a fold repeats.
+    Clips of like length share a batch: little padding, and none of it is seen (masked attention and pooling).
     """
-    real, fake = ([w for w, y in zip(waves, labels, strict=True) if y == kind] for kind in (1, 0))
-    groups = [{"params": [p for p in model.backbone.parameters() if p.requires_grad], "lr": config.encoder_lr},
-              {"params": model.head.parameters(), "lr": config.head_lr}]
+    groups = [{"params": list(model.backbone.parameters()), "lr": config.body_lr},
+              {"params": list(model.head.parameters()), "lr": config.head_lr}]
     optimiser = torch.optim.AdamW(groups, weight_decay=0.01)
-    steps = config.epochs * -(-len(waves) // config.batch)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, [g["lr"] for g in groups], total_steps=steps, pct_start=0.1)
-    losses = []
+    lengths, losses = np.diff(data.ends, prepend=0)[rows], []
+    batches_of = -(-len(rows) // config.batch)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, [config.body_lr, config.head_lr],
+                                                   total_steps=config.epochs * batches_of, pct_start=0.1)
     for epoch in range(config.epochs):
         model.train()
-        rng = np.random.default_rng((config.seed, epoch))
-        order, total = rng.permutation(len(waves)), 0.0
-        made = {}
-
-        def prepare(i, epoch=epoch, made=made):
-            draw = np.random.default_rng((config.seed, epoch + 100, i))
-            wave, target, _ = augment.augment(waves[i], int(labels[i]), draw, real, fake, config.probabilities)
-            features = model.backbone.prepare(wave[: int(config.max_s * 8000)])
-            made[i] = spec_augment(features, config.spec_augment, draw), target
-
-        batches = []
-        for at in range(0, len(order), config.batch * 8):  # clips of like length share a batch: little padding
-            pool_ = order[at : at + config.batch * 8]
-            pool_ = pool_[np.argsort([len(waves[i]) for i in pool_], kind="stable")]
-            batches += [pool_[i : i + config.batch] for i in range(0, len(pool_), config.batch)]
-        for rows in _progress([batches[i] for i in rng.permutation(len(batches))], f"{label} epoch {epoch + 1}"):
-            for i in rows:
-                prepare(i)
-            batch, frames = collate([made[i][0] for i in rows])
-            target = torch.tensor([made.pop(i)[1] for i in rows], dtype=torch.float32)
+        rng, total = np.random.default_rng((config.seed, epoch)), 0.0
+        order = np.lexsort((rng.random(len(rows)), lengths // 25))
+        batches = [order[i : i + config.batch] for i in range(0, len(order), config.batch)]
+        for index in rng.permutation(len(batches)):
+            chosen = batches[index]
+            target = torch.from_numpy(labels[chosen].astype(np.float32))
             weight = torch.where(target == 0, config.fake_weight, 1.0)
-            loss = F.binary_cross_entropy_with_logits(model(batch, frames), target, weight)
+            loss = F.binary_cross_entropy_with_logits(model.finish(*data.batch(rows[chosen])), target, weight)
             optimiser.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimiser.step()
             schedule.step()
-            total += float(loss.detach()) * len(rows)
-        losses.append(total / len(waves))
+            total += float(loss.detach()) * len(chosen)
+        losses.append(total / len(rows))
     return losses
 
 
-def fold_key(config: Config, train_ids: list[str], labels: np.ndarray) -> str:
-    """Hash of what decides a fold's weights: settings, training clips and labels, and the code that trains."""
-    code = b"".join((paths.ROOT / "utils" / f).read_bytes()
-                    for f in ("training.py", "backbones.py", "campplus.py", "augment.py", "audio.py"))
-    text = json.dumps([asdict(config), train_ids, [int(y) for y in labels]], sort_keys=True)
-    return hashlib.sha256(code + text.encode()).hexdigest()[:16]
+def run_fold(config: Config, fold: int, table: pd.DataFrame, features: Path, folder: Path) -> dict:
+    """Train on the other folds, score this one and the test; keep weights and record in `folder`, or reuse them.
 
-
-def finished(folder: Path, key: str) -> dict | None:
-    """The record of a finished fold if it was made from the same `key`, else None."""
-    record = folder / "done.json"
-    if record.exists() and (found := paths.read_json(record))["key"] == key:
-        return found
-    return None
-
-
-def run_fold(config: Config, folder: Path, train: pd.DataFrame, valid: pd.DataFrame, test: pd.DataFrame, clips: dict,
-             features: dict, label: str = "") -> dict:
-    """Train on `train`, score `valid` and `test`, keep weights and scores in `folder`; reuse it if it is finished.
-
-    Args: tables with `id` (and `label`); clips id → wave; features id → rows of frozen features (clean first, then views)
-    with their labels as (array, labels). Returns the fold's record: key, losses, seconds, scores by id.
+    Args: table with id, view, label, fold (test rows: fold -1), one row a clip of the `Stems` in `features`.
+    Returns the record: key, config, losses, seconds, frozen and tuned scores by id.
     """
-    labels = train["label"].to_numpy(dtype=int)
-    key = fold_key(config, train["id"].tolist(), labels)
+    rows = np.flatnonzero((table["fold"] != fold) & (table["fold"] >= 0))
+    wanted = np.flatnonzero(((table["fold"] == fold) & (table["view"] == 0)) | (table["fold"] == -1))
+    labels = table["label"].to_numpy()[rows].astype(int)
+    key = hashlib.sha256((features / "done.json").read_bytes() + json.dumps([asdict(config), fold]).encode()
+                         + table.to_csv().encode() + code_digest()).hexdigest()[:16]
     if (record := finished(folder, key)) is not None:
         return record
     began = time.perf_counter()
-    stacked = [features[i] for i in train["id"]]
-    model = start(config, np.concatenate([rows for rows, _ in stacked]), np.concatenate([y for _, y in stacked]))
-    frozen = {"valid": dict(zip(valid["id"], head_scores(model, [features[i][0][0] for i in valid["id"]]), strict=True))}
-    losses = fine_tune(model, [clips[i] for i in train["id"]], labels, config, label) if config.epochs else []
-    scored = {kind: dict(zip(table["id"], score(model, [clips[i] for i in table["id"]], config.max_s, f"{label} {kind}")
-                             .tolist(), strict=True)) for kind, table in (("valid", valid), ("test", test))}
+    data = Stems(*(np.load(features / f"{n}.npy", mmap_mode="r" if n == "hidden" else None)
+                   for n in ("stem", "body", "hidden", "ends")))
+    statistics = np.concatenate([data.stem, data.body], axis=1)
+    model = start(config, statistics[rows], labels)
+    with torch.inference_mode():
+        frozen = model.head((torch.from_numpy(statistics[wanted]) - model.centre) / model.scale)[:, 0].tolist()
+    losses = fine_tune(model, data, rows, labels, config) if config.epochs else []
+    model.eval()
+    with torch.inference_mode():  # alone in its batch: company cannot change a score
+        tuned = [float(model.finish(*data.batch(np.array([i])))) for i in wanted]
+    ids = table["id"].to_numpy()[wanted].tolist()
     with paths.whole(folder / "weights.safetensors") as part:
-        save_file(model.state_dict(), part)
+        save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, part)
     record = {"key": key, "config": asdict(config), "losses": losses, "seconds": round(time.perf_counter() - began, 1),
-              "frozen": frozen, "scores": scored}
+              "frozen": dict(zip(ids, frozen, strict=True)), "tuned": dict(zip(ids, tuned, strict=True))}
     paths.write_json(folder / "done.json", record)
     return record
 
 
-def head_scores(model: Detector, rows: list) -> list[float]:
-    """Log-odds of the head on frozen feature rows."""
-    with torch.inference_mode():
-        return model.head((torch.from_numpy(np.stack(rows)) - model.centre) / model.scale)[:, 0].tolist()
+def finished(folder: Path, key: str) -> dict | None:
+    """The record of a finished fold if it was made from the same `key` and its weights are there, else None."""
+    record = folder / "done.json"
+    if record.exists() and (folder / "weights.safetensors").exists() and (found := paths.read_json(record))["key"] == key:
+        return found
+    return None
 
 
 def load_fold(folder: Path) -> Detector:
@@ -225,3 +286,10 @@ def load_fold(folder: Path) -> Detector:
     model = Detector(backbones.load(config.backbone, config.layers), len(state["centre"]))
     model.load_state_dict(state)
     return model.eval()
+
+
+@torch.inference_mode()
+def score(model: Detector, wave: np.ndarray, max_s: float = 15.0) -> float:
+    """Log-odds of real for one 8 kHz clip, cut to `max_s` seconds."""
+    features = model.backbone.prepare(wave[: int(max_s * RATE)])
+    return float(model(features[None], torch.tensor([len(features)])))

@@ -1,0 +1,39 @@
+"""One look for all figures: Okabe and Ito's colours (told apart by colour-blind readers), units on every axis."""
+import matplotlib.pyplot as plt
+import numpy as np
+
+REAL, FAKE, TEST, GREY = "#0072B2", "#D55E00", "#009E73", "#777777"
+NAMES = {1: "bona fide", 0: "spoof"}
+COLOURS = {1: REAL, 0: FAKE}
+
+
+def style() -> None:
+    """Set sizes that stay legible in a README."""
+    plt.rcParams.update({"figure.figsize": (8, 3.6), "figure.dpi": 100, "font.size": 11, "axes.grid": True,
+                         "grid.alpha": 0.3, "axes.spines.top": False, "axes.spines.right": False,
+                         "figure.constrained_layout.use": True, "legend.frameon": False})
+
+
+def save(run, name: str) -> None:
+    """Keep the current figure as `figures/<name>.png` of the run."""
+    (run / "figures").mkdir(exist_ok=True)
+    plt.savefig(run / "figures" / f"{name}.png", dpi=110)
+
+
+def spectrogram(axis, wave: np.ndarray, rate: int, title: str) -> None:
+    """Spectrogram of a wave in dB below its loudest point, 80 dB deep."""
+    axis.specgram(wave + 1e-9 * np.random.default_rng(0).standard_normal(len(wave)), NFFT=256, Fs=rate, noverlap=192,
+                  cmap="magma", vmin=-130, vmax=-40)
+    axis.set(title=title, xlabel="time (s)", ylabel="frequency (Hz)")
+    axis.grid(False)
+
+
+def intervals(axis, table, colour=REAL, floor: float | None = None) -> None:
+    """Horizontal points with 95 % intervals; `table` has value, low, high and the labels as index, best on top."""
+    y = np.arange(len(table))[::-1]
+    errors = [np.maximum(table["value"] - table["low"], 0), np.maximum(table["high"] - table["value"], 0)]
+    axis.errorbar(table["value"], y, xerr=errors, fmt="o", color=colour, capsize=3)
+    axis.set_yticks(y, table.index)
+    if floor is not None:
+        axis.axvline(floor, color=GREY, linestyle="--", label=f"floor: all real, {floor:.3f}")
+        axis.legend(loc="lower right")

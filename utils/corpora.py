@@ -144,7 +144,7 @@ SOURCES = {
     "drascula-en": Source("drascula", "freeware-like (DFSG)", "en", _drascula("drascula-en", "en")),
     "drascula-es": Source("drascula-spanish", "freeware-like (DFSG)", "es", _drascula("drascula-es", "es")),
 } | {f"tuxpaint-{code}": Source("tuxpaint-stamps-default", "GPL-2", code, _tuxpaint(code))
-     for code in ("bg", "ca", "da", "el", "ro")}
+     for code in ("bg", "ca", "da", "el", "es", "fr", "ro", "ru")}
 
 
 def recordings(source: str, seed: int = 0) -> list[Recording]:

@@ -59,7 +59,7 @@ DEBS = {
 _retry = tenacity.retry(
     retry=tenacity.retry_if_exception_type(subprocess.CalledProcessError),
     stop=tenacity.stop_after_attempt(4),
-    wait=tenacity.wait_exponential_jitter(initial=2, max=30),
+    wait=tenacity.wait_exponential_jitter(multiplier=2, max=30),
     reraise=True,
 )
 

@@ -19,8 +19,6 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
-import nbformat
-
 from utils import paths
 
 
@@ -75,9 +73,16 @@ class RunError(RuntimeError):
     """A step failed. The message names the notebook and the cell."""
 
 
+def open_notebook(path: Path):
+    """Read a notebook (nbformat is imported here, so that --help works before anything is installed)."""
+    import nbformat
+
+    return nbformat.read(path, 4)
+
+
 def declared(notebook: Path) -> set[str]:
     """Names that the notebook's `parameters` cell declares. Raises RunError unless there is exactly one such cell."""
-    cells = [c for c in nbformat.read(notebook, 4).cells if "parameters" in c.metadata.get("tags", [])]
+    cells = [c for c in open_notebook(notebook).cells if "parameters" in c.metadata.get("tags", [])]
     if len(cells) != 1:
         raise RunError(f"{notebook.name}: {len(cells)} cells are tagged 'parameters', need exactly one")
     tree = ast.parse(cells[0].source)
@@ -106,7 +111,7 @@ def _imports(source: str) -> set[str]:
 
 def code_digest(notebook: Path) -> str:
     """Hash of a notebook's cells and of every `utils` module that it imports, directly or not."""
-    cells = nbformat.read(notebook, 4).cells
+    cells = open_notebook(notebook).cells
     digest = hashlib.sha256("\0".join(c.source for c in cells).encode())
     todo = set().union(*(_imports(c.source) for c in cells if c.cell_type == "code"))
     seen = set()
@@ -192,7 +197,7 @@ def running_cell(notebook: Path) -> int | None:
     """Index of the cell at which an execution stopped, None if none was begun."""
     if not notebook.exists():
         return None
-    code = [(i, c) for i, c in enumerate(nbformat.read(notebook, 4).cells) if c.cell_type == "code"]
+    code = [(i, c) for i, c in enumerate(open_notebook(notebook).cells) if c.cell_type == "code"]
     begun = [i for i, c in code if c.metadata.get("papermill", {}).get("start_time")]
     return begun[-1] if begun else None
 

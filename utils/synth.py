@@ -235,7 +235,7 @@ def _load_griffinlim(seed: int):
 
 def _praat(method: str, shift: float):
     def load(seed: int):
-        """Praat: pitch changed by overlap-add (PSOLA), or re-synthesis from LPC and pulses. Output at 16 kHz."""
+        """Praat: pitch changed by overlap-add (PSOLA), or re-synthesis from LPC and pulses. Output 16 or 10 kHz."""
         import parselmouth
         from parselmouth.praat import call, run
 

@@ -1,0 +1,81 @@
+"""Metrics against cases worked by hand, and against scikit-learn."""
+import numpy as np
+import pytest
+from sklearn.metrics import f1_score
+
+from utils import metrics
+
+
+def test_f1_by_hand_for_both_classes():
+    labels, decisions = [1, 1, 1, 0, 0], [1, 0, 1, 1, 0]
+    assert metrics.f1(labels, decisions) == pytest.approx(2 * 2 / (2 * 2 + 1 + 1), abs=1e-12)  # TP 2, FP 1, FN 1
+    assert metrics.f1(labels, decisions, positive=0) == pytest.approx(2 * 1 / (2 * 1 + 1 + 1), abs=1e-12)
+    assert metrics.f1([0, 0], [0, 0]) == 0.0
+
+
+def test_all_real_floor_is_what_all_real_scores():
+    labels = [1] * 7 + [0] * 13
+    assert metrics.all_real_f1(labels) == pytest.approx(2 * 0.35 / 1.35, abs=1e-12)
+    assert metrics.all_real_f1(labels) == pytest.approx(f1_score(labels, [1] * 20), abs=1e-12)
+
+
+@pytest.mark.parametrize(("labels", "scores", "expected"), [
+    ([0, 0, 1, 1], [1, 2, 3, 4], 0.0),  # separated
+    ([1, 1, 0, 0], [1, 2, 3, 4], 1.0),  # separated the wrong way round
+    ([0, 0, 1, 1], [1, 3, 2, 4], 0.5),  # above 2: accepts 3 of {1, 3} = 1/2, misses 2 of {2, 4} = 1/2
+    ([0, 1, 0, 1, 0, 1], [1, 2, 3, 4, 5, 6], 1 / 3),  # above 4: 5 accepted of three, 2 and 4 missed; above 3: 1/3 each
+    ([0, 1], [5, 5], 0.5),  # one tie: the line from (0, 1) to (1, 0) crosses in the middle
+])
+def test_eer_by_hand(labels, scores, expected):
+    assert metrics.eer(labels, scores) == pytest.approx(expected, abs=1e-9)
+
+
+def test_eer_does_not_depend_on_scale_and_mirrors():
+    rng = np.random.default_rng(1)
+    labels, scores = rng.integers(0, 2, 200), rng.standard_normal(200)
+    assert metrics.eer(labels, scores) == pytest.approx(metrics.eer(labels, np.exp(scores)), abs=1e-12)
+    assert metrics.eer(labels, scores) == pytest.approx(metrics.eer(1 - labels, -scores), abs=1e-9)
+
+
+def test_auc_counts_pairs():
+    labels, scores = [1, 0, 1, 0], [0.9, 0.8, 0.4, 0.4]  # pairs: .9>.8, .9>.4, .4<.8, .4=.4 → (1+1+0+½)/4
+    assert metrics.auc(labels, scores) == pytest.approx(2.5 / 4, abs=1e-12)
+
+
+@pytest.mark.parametrize("bad", [([0, 1], [0.1]), ([0, 2], [0.1, 0.2]), ([0, 1], [0.1, np.nan]), ([], [])])
+def test_bad_input_is_refused(bad):
+    with pytest.raises(ValueError):
+        metrics.auc(*bad)
+
+
+def test_eer_needs_both_classes():
+    with pytest.raises(ValueError, match="both classes"):
+        metrics.eer([1, 1], [0.1, 0.2])
+
+
+def test_best_threshold_finds_the_best_of_all_cuts():
+    rng = np.random.default_rng(2)
+    labels = rng.integers(0, 2, 60)
+    scores = labels + rng.standard_normal(60)
+    cut, best = metrics.best_threshold(labels, scores)
+    every = [metrics.f1(labels, (scores > c).astype(int)) for c in np.linspace(-4, 5, 2001)]
+    assert best == pytest.approx(max(every), abs=1e-12)
+    assert metrics.f1(labels, (scores > cut).astype(int)) == pytest.approx(best, abs=1e-12)
+
+
+def test_group_bootstrap_draws_groups_not_clips():
+    groups = np.repeat(np.arange(4), 100)
+    values = np.repeat([0.0, 1.0, 0.0, 1.0], 100)  # all the variance lies between groups
+    low, high = metrics.group_bootstrap(np.mean, groups, values, repeats=400, seed=3)
+    assert low == 0.0 and high == 1.0
+    low, high = metrics.group_bootstrap(np.mean, np.arange(400), values, repeats=400, seed=3)
+    assert 0.4 < low < 0.5 < high < 0.6
+
+
+def test_prior_is_moved_and_found():
+    assert metrics.shift_prior(0.5, 0.5, 0.2) == pytest.approx(0.2)
+    rng = np.random.default_rng(4)
+    labels = rng.random(20000) < 0.3
+    score = np.where(labels, 1.0, -1.0) + rng.standard_normal(20000)
+    trained_at_half = 1 / (1 + np.exp(-2 * score))  # exact posterior for two unit Gaussians at ±1 and equal priors
+    assert metrics.estimate_prior(trained_at_half, 0.5) == pytest.approx(0.3, abs=0.02)

@@ -1,0 +1,104 @@
+"""Reading audio: what is wrong is named, never turned into silence. Conditioning and augmentation keep their word."""
+import io
+
+import numpy as np
+import pytest
+import soundfile as sf
+
+from utils import audio, augment
+
+
+def wav(wave, rate=8000, **options):
+    buffer = io.BytesIO()
+    sf.write(buffer, wave, rate, format="WAV", **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(("make", "reason"), [
+    (lambda w: b"", "empty file"),
+    (lambda w: b"no audio here, just words", "not audio"),
+    (lambda w: wav(w)[:2000], "truncated"),
+    (lambda w: wav(w)[:40], "truncated"),
+    (lambda w: wav(np.zeros(8000)), "silent"),
+    (lambda w: wav(w[:0]), "no samples|truncated"),
+    (lambda w: wav(np.where(np.arange(len(w)) == 7, np.nan, w).astype(np.float32), subtype="FLOAT"), "NaN"),
+    (lambda w: wav(np.full(800, np.inf, np.float32), subtype="FLOAT"), "NaN or infinite"),
+])
+def test_bad_audio_is_named(tmp_path, speechlike, make, reason):
+    path = tmp_path / "broken.wav"
+    path.write_bytes(make(speechlike))
+    with pytest.raises(audio.AudioError, match=f"broken.wav: .*({reason})"):
+        audio.read(path)
+
+
+def test_missing_file_and_folder(tmp_path):
+    for path in (tmp_path / "nowhere.wav", tmp_path):
+        with pytest.raises(audio.AudioError, match="cannot be read"):
+            audio.read(path)
+
+
+def test_stereo_and_44_1_khz_become_mono_8_khz(tmp_path):
+    time = np.arange(44100) / 44100
+    stereo = np.stack([0.4 * np.sin(2 * np.pi * 440 * time), np.zeros_like(time)], axis=1)
+    path = tmp_path / "stereo.wav"
+    sf.write(path, stereo, 44100)
+    wave = audio.read(path)
+    assert wave.shape == (8000,) and wave.dtype == np.float32
+    middle = wave[1000:7000]
+    assert np.sqrt(2) * middle.std() == pytest.approx(0.2, rel=0.02)  # the mean of both channels
+    assert np.argmax(np.abs(np.fft.rfft(middle))) * 8000 / 6000 == pytest.approx(440, abs=2)
+    with pytest.raises(audio.AudioError, match="44100 Hz where 8000 Hz is expected"):
+        audio.read(path, expect_rate=8000)
+
+
+def test_written_clip_is_the_competitions_format(tmp_path, speechlike):
+    audio.write(tmp_path / "a.wav", speechlike)
+    info = sf.info(tmp_path / "a.wav")
+    assert (info.samplerate, info.channels, info.subtype) == (8000, 1, "PCM_16")
+    assert np.abs(audio.read(tmp_path / "a.wav") - speechlike).max() < 1 / 32000
+
+
+@pytest.mark.parametrize("codec", audio.CODECS)
+def test_codecs_keep_length_and_most_of_the_signal(speechlike, codec):
+    sent = audio.transmit(speechlike, codec)
+    assert sent.shape == speechlike.shape
+    assert np.corrcoef(sent, speechlike)[0, 1] > 0.8
+
+
+def test_conditioning_is_seeded_and_takes_packaging_away(speechlike):
+    padded = np.concatenate([np.zeros(8000), speechlike + 0.05, np.zeros(4000)]).astype(np.float32)
+    one, _ = audio.condition(padded, 8000, np.random.default_rng(1), ("pcm",))
+    same, _ = audio.condition(padded, 8000, np.random.default_rng(1), ("pcm",))
+    other, _ = audio.condition(padded, 8000, np.random.default_rng(2), ("pcm",))
+    assert np.array_equal(one, same) and not np.array_equal(one[:100], other[:100])
+    assert len(one) < len(speechlike) + 0.2 * 8000  # silence is gone
+    assert abs(one.mean()) < 1e-3 and -31 < audio.dbfs(one) < -17
+
+
+def test_noise_lands_at_its_snr(speechlike):
+    noise = audio.coloured_noise(len(speechlike), 3, np.random.default_rng(0))
+    added = audio.add_noise(speechlike, noise, 12) - speechlike
+    assert audio.dbfs(speechlike) - audio.dbfs(added) == pytest.approx(12, abs=0.1)
+
+
+@pytest.mark.parametrize("name", augment.EFFECTS)
+def test_effects_repeat_and_stay_finite(speechlike, name):
+    one, two = (augment.EFFECTS[name](speechlike, np.random.default_rng(5)) for _ in range(2))
+    assert np.array_equal(one, two) and np.isfinite(one).all() and one.dtype == np.float32
+    assert not np.array_equal(one, speechlike)
+
+
+def test_labels_after_augmentation(speechlike):
+    only = dict.fromkeys(augment.PROBABILITIES, 0.0)
+    rng = np.random.default_rng
+    for name in augment.PROBABILITIES:
+        for label in (0, 1):
+            _, after, done = augment.augment(speechlike, label, rng(0), [speechlike], [], only | {name: 1.0}, codec=0)
+            assert done == [name]
+            assert after == (0 if name in augment.CHANGES_LABEL else label)
+    made = [augment.augment(speechlike, 1, rng(i), [speechlike], [speechlike], only | {"splice": 1.0}, codec=0)
+            for i in range(60)]
+    assert 0.3 < np.mean([label for _, label, _ in made]) < 0.95  # a fake part makes it fake, real parts do not
+    assert max(len(w) for w, _, _ in made) <= 15 * 8000 and min(len(w) for w, _, _ in made) > len(speechlike)
+    long = np.tile(speechlike, 6)  # 12 s: over 5 s, never spliced
+    assert augment.augment(long, 1, rng(0), [long], [long], only | {"splice": 1.0}, codec=0)[2] == []

@@ -1,0 +1,57 @@
+"""Archives are data: nothing leaves its folder, other content is refused, a missing client is named."""
+import shutil
+import subprocess
+import zipfile
+
+import pytest
+
+from utils import fetch, paths
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "CACHE", tmp_path / "cache")
+    return tmp_path / "cache"
+
+
+def test_a_wheel_may_not_leave_its_folder(tmp_path):
+    wheel = tmp_path / "evil.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("../outside.txt", "x")
+    with pytest.raises(fetch.FetchError, match="leave its folder"):
+        fetch.unpack_wheel(wheel, tmp_path / "target")
+    assert not (tmp_path / "outside.txt").exists() and not (tmp_path / "target").exists()
+
+
+@pytest.mark.skipif(not shutil.which("dpkg-deb"), reason="no dpkg-deb here")
+def test_a_deb_with_other_content_is_refused(tmp_path):
+    root = tmp_path / "x"
+    (root / "DEBIAN").mkdir(parents=True)
+    (root / "DEBIAN" / "control").write_text("Package: x\nVersion: 1\nArchitecture: all\nMaintainer: x\nDescription: x\n")
+    (root / "usr").mkdir()
+    (root / "usr" / "a.wav").write_text("a")
+    (root / "usr" / "link.wav").symlink_to("/etc/passwd")
+    subprocess.run(["dpkg-deb", "-b", str(root), str(tmp_path / "x.deb")], check=True, stdout=subprocess.DEVNULL)
+    found = fetch.unpack_deb(tmp_path / "x.deb", "*.wav", tmp_path / "target", "other")
+    assert not (tmp_path / "target").exists()
+    assert fetch.unpack_deb(tmp_path / "x.deb", "*.wav", tmp_path / "target", found) == found
+    assert [p.name for p in (tmp_path / "target").rglob("*") if not p.is_dir()] == ["a.wav"]  # links stay out
+
+
+def test_without_apt_the_message_says_which_profile_does_without(cache, monkeypatch):
+    monkeypatch.setattr(fetch.shutil, "which", lambda name: None)
+    with pytest.raises(fetch.FetchError, match="finvcup9"):
+        fetch.fetch(["asterisk-prompt-es-co"], progress=False)
+
+
+def test_a_wrong_hash_is_refused_after_tries(cache, monkeypatch):
+    monkeypatch.setattr(fetch._run.retry, "wait", lambda state: 0)
+    monkeypatch.setitem(fetch.WHEELS, "resemblyzer", ("0.1.4", "0" * 64, 16))
+    with pytest.raises(fetch.FetchError, match="resemblyzer 0.1.4: pip download failed after 4 tries"):
+        fetch.fetch(["resemblyzer"], progress=False)
+    assert not list((cache / "packages").glob("*"))
+
+
+def test_unknown_package():
+    with pytest.raises(KeyError):
+        fetch.fetch(["no-such-package"])

@@ -1,0 +1,143 @@
+"""The form of the notebooks, and what the runner does when one fails."""
+import ast
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import nbformat
+import pytest
+
+from utils import paths, run
+
+NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
+
+
+def test_there_are_eight():
+    assert [p.stem[:2] for p in NOTEBOOKS] == [f"0{i}" for i in range(1, 9)]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_form(path):
+    notebook = nbformat.read(path, 4)
+    nbformat.validate(notebook)
+    code = [c for c in notebook.cells if c.cell_type == "code"]
+    assert not any(c.outputs or c.execution_count for c in code), "committed with outputs"
+    tagged = [c for c in code if "parameters" in c.metadata.get("tags", [])]
+    assert len(tagged) == 1
+    for node in ast.parse(tagged[0].source).body:
+        assert isinstance(node, ast.Assign) and node.targets[0].id.isupper()
+        ast.literal_eval(node.value)
+    assert all("#" in line for line in tagged[0].source.splitlines()), "a parameter without its why"
+    first, last = notebook.cells[0].source, notebook.cells[-1].source
+    assert first.startswith(f"# {path.stem[:2]}. ")
+    assert all(word in first for word in ("Question", "Reads", "Writes", "Costs", "Expect"))
+    assert "What we learned" in last
+    for cell in code:
+        tree = ast.parse(cell.source)
+        assert not any(isinstance(node, ast.ClassDef) for node in ast.walk(tree))
+        assert len(cell.source.splitlines()) <= 35
+    if not path.stem.startswith("08"):
+        assert "test_key" not in "".join(c.source for c in notebook.cells), "the key is for 08 only"
+
+
+def test_parameters_of_all_profiles_exist():
+    for _, steps in run.PROFILES.values():
+        for step in steps:
+            run.check_parameters(step)
+
+
+def test_mistyped_options_are_refused(capsys):
+    for arguments, message in ((["--set", "EPOCH=1"], "no notebook of this profile has a parameter 'EPOCH'"),
+                               (["--only", "09"], "no notebook '09'"), (["--set", "RUN=../x"], "plain folder name")):
+        assert run.main(["--profile", "smoke", *arguments]) == 1
+        assert message in capsys.readouterr().err
+    with pytest.raises(run.RunError, match="EPOCHZ"):
+        run.check_parameters(run.Step("04_finetune", {"EPOCHZ": 1}))
+    assert run.main(["--profile", "finvcup9"]) == 1  # its archive is not here
+    assert "Unpack the archive" in capsys.readouterr().err
+
+
+@pytest.fixture
+def notebooks(tmp_path, monkeypatch):
+    def make(name, *cells):
+        body = [nbformat.v4.new_code_cell(source) for source in ("X = 1  # why", *cells)]
+        body[0].metadata["tags"] = ["parameters"]
+        notebook = nbformat.v4.new_notebook(cells=body, metadata={"kernelspec": {
+            "name": "python3", "display_name": "Python 3", "language": "python"}})
+        nbformat.write(notebook, tmp_path / f"{name}.ipynb")
+        return run.Step(name, {"X": 2})
+
+    monkeypatch.setattr(paths, "NOTEBOOKS", tmp_path)
+    return make
+
+
+def test_a_failing_cell_is_named(notebooks):
+    step = notebooks("77_fails", "y = X", "raise ValueError('on purpose')")
+    with pytest.raises(run.RunError, match=r"77_fails, cell \d: ValueError: on purpose"):
+        run.execute(step, paths.run_dir("failing"), "digest")
+    assert not (paths.OUTPUTS / "failing" / ".stamps").exists()
+
+
+def test_a_killed_kernel_is_a_failure(notebooks):
+    step = notebooks("78_killed", "y = X", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "z = 1")
+    with pytest.raises(run.RunError, match="78_killed, cell 3: .*(died|did not run)"):  # 0-based; one cell is injected
+        run.execute(step, paths.run_dir("killed"), "digest")
+    assert not (paths.OUTPUTS / "killed" / ".stamps").exists()
+
+
+def test_finished_means_same_digest_and_all_files(notebooks):
+    step, folder = notebooks("79_writes", "from pathlib import Path", f"Path(r'{paths.OUTPUTS}/done/a.txt').write_text('x' * X)"), \
+        paths.run_dir("done")
+    run.execute(step, folder, "one")
+    assert run.is_finished(step, folder, "one") and not run.is_finished(step, folder, "two")
+    assert (folder / "a.txt").read_text() == "xx" and (folder / "notebooks" / "79_writes.html").exists()
+    (folder / "a.txt").unlink()
+    assert not run.is_finished(step, folder, "one")
+
+
+def test_two_runs_at_once_are_refused():
+    folder = paths.run_dir("locked")
+    with run.locked(folder), pytest.raises(run.RunError, match="in use"), run.locked(folder):
+        pass
+
+
+def command(home, *arguments):
+    environment = os.environ | {"DFS_HOME": str(home), "PYTHONPATH": str(paths.ROOT)}
+    return subprocess.Popen([sys.executable, "-m", "utils.run", "--profile", "smoke", *arguments], cwd=paths.ROOT,
+                            env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                            start_new_session=True)
+
+
+def test_smoke_undisturbed_killed_and_with_a_broken_clip(tmp_path):
+    """All notebooks on real clips: two runs agree to the byte, one of them killed in 04; a broken clip stops the hand-in."""
+    calm, killed = tmp_path / "calm", tmp_path / "killed"
+    process = command(calm)
+    output, _ = process.communicate(timeout=900)
+    assert process.returncode == 0, output
+    submission = (calm / "submissions" / "smoke.csv").read_bytes()
+    assert len(submission.splitlines()) == len(list((calm / "inputs" / "smoke" / "test").glob("*.wav"))) > 20
+    began = time.monotonic()
+    process = command(calm)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0 and output.count("finished before") == 8 and time.monotonic() - began < 60
+
+    process = command(killed)
+    deadline = time.monotonic() + 600
+    while not list((killed / "outputs").glob("smoke/models/ge2e/fold*/done.json")):
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()[0]
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    process = command(killed)
+    output, _ = process.communicate(timeout=900)
+    assert process.returncode == 0, output
+    assert "02_sourcing: finished before" in output
+    assert (killed / "submissions" / "smoke.csv").read_bytes() == submission
+
+    victim = sorted((killed / "inputs" / "smoke" / "test").glob("*.wav"))[0]
+    victim.write_text("not audio")
+    process = command(killed)
+    output, _ = process.communicate(timeout=900)
+    assert process.returncode == 1 and "07_vote" in output and victim.name in output and "MISSING_AS" in output

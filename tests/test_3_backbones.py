@@ -37,8 +37,8 @@ def test_log_mel_equals_openai_whisper(speechlike):
     assert torch.allclose(backbones.whisper_log_mel(wave), theirs, atol=1e-4)
 
 
-def test_kaldi_fbank_equals_transformers(speechlike):
-    wave = audio.resample(speechlike, 8000, 16000)
+def test_kaldi_fbank_equals_transformers():
+    wave = audio.coloured_noise(16000, 3, np.random.default_rng(0)) * 0.1  # energy in all bands: no rounding noise
     bank = mel_filter_bank(257, 80, 20, 8000, 16000, None, "kaldi", triangularize_in_mel_space=True)
     theirs = spectrogram(wave * 32768.0, window_function(400, "povey", periodic=False), 400, 160, 512, power=2.0,
                          center=False, preemphasis=0.97, mel_filters=bank, log_mel="log", mel_floor=1.1920929e-07,
@@ -133,7 +133,7 @@ def test_saved_models_load_by_folder_and_train(tmp_path, speechlike, make):
 
 
 def test_unknown_backbone_says_what_to_do(monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # no network in a test
     with pytest.raises(OSError, match="whisper-base, campplus or ge2e"):
         backbones.load("no-such/model")
 

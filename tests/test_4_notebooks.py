@@ -7,7 +7,9 @@ import sys
 import time
 
 import nbformat
+import numpy as np
 import pytest
+import soundfile as sf
 
 from utils import paths, run
 
@@ -136,8 +138,17 @@ def test_smoke_undisturbed_killed_and_with_a_broken_clip(tmp_path):
     assert "02_sourcing: finished before" in output
     assert (killed / "submissions" / "smoke.csv").read_bytes() == submission
 
-    victim = sorted((killed / "inputs" / "smoke" / "test").glob("*.wav"))[0]
-    victim.write_text("not audio")
+    clips = sorted((killed / "inputs" / "smoke" / "test").glob("*.wav"))[:4]
+    clips[0].write_text("words, not audio")
+    clips[1].write_bytes(b"")
+    sf.write(clips[2], np.full(8000, np.nan, np.float32), 8000, subtype="FLOAT")
+    clips[3].unlink()
+    (killed / "submissions" / "smoke.csv").unlink()
     process = command(killed)
     output, _ = process.communicate(timeout=900)
-    assert process.returncode == 1 and "07_vote" in output and victim.name in output and "MISSING_AS" in output
+    assert process.returncode == 1 and "07_vote" in output and "4 test clips have no decision" in output
+    assert clips[0].name in output and "MISSING_AS" in output
+    reported = (killed / "outputs" / "smoke" / "bad_audio.csv").read_text()
+    for clip, reason in zip(clips, ("not audio", "empty file", "NaN", "no such file"), strict=True):
+        assert any(clip.name in line and reason in line for line in reported.splitlines())
+    assert not (killed / "submissions" / "smoke.csv").exists()

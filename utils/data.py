@@ -62,6 +62,14 @@ def scan(folder: Path, labels: pd.Series | None = None) -> tuple[pd.DataFrame, p
     return pd.DataFrame(good), pd.DataFrame(bad, columns=["id", "reason"])
 
 
+def expected_names(competition: Path) -> list[str]:
+    """Names that a submission must hold, sorted: the test folder's files and, where there is one, the list
+    `test_files.txt` (the mini competition has it, so that a clip that got lost is missed)."""
+    listed = competition / "test_files.txt"
+    names = {p.name for p in (competition / "test").glob("*.wav")}
+    return sorted(names | set(listed.read_text().split() if listed.exists() else []))
+
+
 def build_manifest(competition: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(manifest, bad) of a competition folder (`train/`, `test/`, `train_label.txt`, optionally `train_meta.csv`).
 
@@ -70,6 +78,9 @@ def build_manifest(competition: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """
     train, bad_train = scan(competition / "train", read_labels(competition / "train_label.txt"))
     test, bad_test = scan(competition / "test")
+    lost = sorted(set(expected_names(competition)) - set(test["id"]) - set(bad_test["id"]))
+    lost = pd.DataFrame({"id": lost, "reason": [f"{name}: a test clip, but there is no such file" for name in lost]})
+    bad_test = pd.concat([bad_test, lost], ignore_index=True)
     meta = competition / "train_meta.csv"
     known = ["system", "language", "speaker", "group", "source", "licence"]
     if meta.exists():

@@ -3,6 +3,7 @@
     inputs/<name>/{train,test}/<md5>.wav    8 kHz mono PCM16, 1–15 s
     inputs/<name>/train_label.txt           `<md5>.wav, 1`, no header (1 real, 0 fake)
     inputs/<name>/train_meta.csv            what is known of each training clip
+    inputs/<name>/test_files.txt            names of the test clips, so that a lost one is missed
     inputs/<name>/test_key.csv              the same of each test clip: read by notebook 08 only
 
 `python -m utils.mini NAME` builds one of `PLANS`. The test differs from training on purpose: other synthesisers, other
@@ -328,6 +329,8 @@ def build(name: str, processes: int = os.cpu_count() or 1, force: bool = False) 
         if split == "train":
             lines = [f"{row.id}, {row.label}" for row in table.itertuples()]
             (part / "train_label.txt").write_text("\n".join(lines))
+        else:
+            (part / "test_files.txt").write_text("\n".join(table["id"]) + "\n")
         counts[split] = {"real": int((table.label == 1).sum()), "fake": int((table.label == 0).sum())}
     pd.DataFrame(skipped, columns=["what", "which", "why"]).to_csv(part / "skipped.csv", index=False)
     digest = hashlib.sha256()

@@ -34,9 +34,9 @@ def test_a_deb_with_other_content_is_refused(tmp_path):
     (root / "usr" / "a.wav").write_text("a")
     (root / "usr" / "link.wav").symlink_to("/etc/passwd")
     subprocess.run(["dpkg-deb", "-b", str(root), str(tmp_path / "x.deb")], check=True, stdout=subprocess.DEVNULL)
-    found = fetch.unpack_deb(tmp_path / "x.deb", "*.wav", tmp_path / "target", "other")
+    found = fetch.unpack_deb(tmp_path / "x.deb", ("*.wav",), tmp_path / "target", "other")
     assert not (tmp_path / "target").exists()
-    assert fetch.unpack_deb(tmp_path / "x.deb", "*.wav", tmp_path / "target", found) == found
+    assert fetch.unpack_deb(tmp_path / "x.deb", ("*.wav",), tmp_path / "target", found) == found
     assert [p.name for p in (tmp_path / "target").rglob("*") if not p.is_dir()] == ["a.wav"]  # links stay out
 
 

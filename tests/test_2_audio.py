@@ -24,7 +24,7 @@ def wav(wave, rate=8000, **options):
     (lambda w: wav(np.where(np.arange(len(w)) == 7, np.nan, w).astype(np.float32), subtype="FLOAT"), "NaN"),
     (lambda w: wav(np.full(800, np.inf, np.float32), subtype="FLOAT"), "NaN or infinite"),
 ])
-def test_bad_audio_is_named(tmp_path, speechlike, make, reason):
+def test_rejected_is_named(tmp_path, speechlike, make, reason):
     path = tmp_path / "broken.wav"
     path.write_bytes(make(speechlike))
     with pytest.raises(audio.AudioError, match=f"broken.wav: .*({reason})"):
@@ -62,7 +62,29 @@ def test_written_clip_is_the_competitions_format(tmp_path, speechlike):
 def test_codecs_keep_length_and_most_of_the_signal(speechlike, codec):
     sent = audio.transmit(speechlike, codec)
     assert sent.shape == speechlike.shape
-    assert np.corrcoef(sent, speechlike)[0, 1] > 0.8
+    spectra = [np.abs(np.fft.rfft(wave.reshape(-1, 160), axis=1)).ravel() for wave in (sent, speechlike)]  # 20 ms frames
+    assert np.corrcoef(*spectra)[0, 1] > 0.9
+
+
+def test_conditioning_has_a_strength(speechlike):
+    def conditioned(strength):
+        return audio.condition(speechlike, 8000, np.random.default_rng(3), ("gsm",), 0.0, strength)
+
+    untouched, codec = conditioned(0)
+    assert codec == "pcm" and np.array_equal(untouched, speechlike)
+    full, codec = conditioned(1)
+    assert codec == "gsm" and -30.5 < audio.dbfs(full) < -17.5
+    half, _ = conditioned(0.5)
+    assert abs(audio.dbfs(half) - (audio.dbfs(speechlike) + audio.dbfs(full)) / 2) < 1.5
+
+
+def test_lost_packets_are_concealed(speechlike):
+    lossy = audio.lose_packets(speechlike, 0.3, np.random.default_rng(1))
+    changed = (lossy != speechlike).reshape(-1)[: len(speechlike) // 160 * 160].reshape(-1, 160).any(axis=1)
+    assert len(lossy) == len(speechlike) and 0.1 < changed.mean() < 0.5
+    first = int(np.flatnonzero(changed)[0])
+    assert np.array_equal(lossy[first * 160 : first * 160 + 160], speechlike[first * 160 - 160 : first * 160] / 2)
+    assert np.array_equal(audio.lose_packets(speechlike, 0.0, np.random.default_rng(1)), speechlike)
 
 
 def test_conditioning_is_seeded_and_takes_packaging_away(speechlike):

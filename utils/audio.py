@@ -72,17 +72,21 @@ def read(path: Path, rate: int = RATE, expect_rate: int | None = None) -> np.nda
         data = path.read_bytes()
     except OSError as error:
         raise AudioError(f"{path.name}: cannot be read ({error.strerror})") from error
+    return decode(data, path.name, rate, expect_rate)
+
+
+def decode(data: bytes, name: str, rate: int = RATE, expect_rate: int | None = None) -> np.ndarray:
+    """What `read` does, for the bytes of a file called `name`."""
     if not data:
-        raise AudioError(f"{path.name}: empty file")
-    _check_riff(data, path.name)
+        raise AudioError(f"{name}: empty file")
+    _check_riff(data, name)
     try:
         wave, native = sf.read(io.BytesIO(data), dtype="float32", always_2d=True)
     except (sf.LibsndfileError, RuntimeError) as error:
-        raise AudioError(f"{path.name}: not audio that can be read ({str(error).rstrip('.')})") from error
+        raise AudioError(f"{name}: not audio that can be read ({str(error).rstrip('.')})") from error
     if expect_rate and native != expect_rate:
-        raise AudioError(f"{path.name}: {native} Hz where {expect_rate} Hz is expected")
-    wave = check_wave(wave.mean(axis=1), path.name, native)
-    return resample(wave, native, rate)
+        raise AudioError(f"{name}: {native} Hz where {expect_rate} Hz is expected")
+    return resample(check_wave(wave.mean(axis=1), name, native), native, rate)
 
 
 def resample(wave: np.ndarray, source: int, target: int) -> np.ndarray:
@@ -95,13 +99,18 @@ def write(path: Path, wave: np.ndarray) -> None:
     sf.write(path, np.clip(wave, -1, 1), RATE, subtype="PCM_16", format="WAV")
 
 
-def trim(wave: np.ndarray, rate: int = RATE, below_peak_db: float = 35.0, margin: float = 0.06) -> np.ndarray:
-    """Cut leading and trailing frames more than `below_peak_db` under the loudest one, keeping `margin` seconds."""
+def loud_part(wave: np.ndarray, rate: int = RATE, below_peak_db: float = 35.0, margin: float = 0.06) -> slice:
+    """Samples between the first and the last frame within `below_peak_db` of the loudest, and `margin` seconds more."""
     level = frames_dbfs(wave, rate)
     loud = np.flatnonzero(level > level.max() - below_peak_db)
     size = max(1, int(rate * 0.02))
     first, last = loud[0] * size - int(margin * rate), (loud[-1] + 1) * size + int(margin * rate)
-    return wave[max(0, first) : last]
+    return slice(max(0, first), last)
+
+
+def trim(wave: np.ndarray) -> np.ndarray:
+    """Cut leading and trailing silence of an 8 kHz wave, to the margin of `loud_part`."""
+    return wave[loud_part(wave)]
 
 
 def coloured_noise(samples: int, slope_db: float, rng: np.random.Generator) -> np.ndarray:
@@ -127,7 +136,10 @@ CODECS = {
     "adpcm": ("WAV", "IMA_ADPCM"),
     "gsm": ("WAV", "GSM610"),  # GSM full rate
     "opus": ("OGG", "OPUS"),  # Opus, narrowband at 8 kHz
+    "amr": ("3gp", "libopencore_amrnb"),  # AMR narrowband, 12.2 kbit/s, through FFmpeg's libraries (PyAV)
 }
+
+TELEPHONE = ("pcm", "pcm", "mulaw", "alaw", "gsm", "amr", "opus")  # what conditioning draws from; one in three is untouched
 
 
 def transmit(wave: np.ndarray, codec: str) -> np.ndarray:
@@ -136,27 +148,71 @@ def transmit(wave: np.ndarray, codec: str) -> np.ndarray:
         return wave
     container, subtype = CODECS[codec]
     buffer = io.BytesIO()
-    sf.write(buffer, np.clip(wave, -1, 1), RATE, format=container, subtype=subtype)
-    buffer.seek(0)
-    decoded, rate = sf.read(buffer, dtype="float32")
-    decoded = resample(decoded, rate, RATE)
+    if codec == "amr":
+        decoded = _through_ffmpeg(np.clip(wave, -1, 1), container, subtype, buffer)
+    else:
+        sf.write(buffer, np.clip(wave, -1, 1), RATE, format=container, subtype=subtype)
+        buffer.seek(0)
+        decoded, rate = sf.read(buffer, dtype="float32")
+        decoded = resample(decoded, rate, RATE)
     return np.pad(decoded, (0, max(0, len(wave) - len(decoded))))[: len(wave)]
 
 
-def condition(wave: np.ndarray, rate: int, rng: np.random.Generator, codecs: tuple[str, ...]) -> tuple[np.ndarray, str]:
+def _through_ffmpeg(wave: np.ndarray, container: str, encoder: str, buffer: io.BytesIO) -> np.ndarray:
+    import av
+
+    with av.open(buffer, "w", format=container) as file:
+        stream = file.add_stream(encoder, rate=RATE, layout="mono", format="s16")
+        stream.bit_rate = 12200
+        frame = av.AudioFrame.from_ndarray((wave * 32767).astype(np.int16)[None], format="s16", layout="mono")
+        frame.sample_rate = RATE
+        for packet in (*stream.encode(frame), *stream.encode(None)):
+            file.mux(packet)
+    buffer.seek(0)
+    with av.open(buffer) as file:
+        return np.concatenate([f.to_ndarray().ravel() for f in file.decode(audio=0)]).astype(np.float32)[40:]  # 5 ms look-ahead
+
+
+def lose_packets(wave: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+    """Lose about `share` of the 20 ms packets, in bursts of two on average (Gilbert's model), and conceal each by the
+    one before, 6 dB weaker each time, as simple receivers do."""
+    size, lost, result = RATE // 50, False, wave.copy()
+    for start in range(size, len(wave) - size + 1, size):
+        lost = rng.random() < (0.5 if lost else share / 2 / (1 - share))
+        if lost:
+            result[start : start + size] = result[start - size : start] / 2
+    return result
+
+
+def condition(wave: np.ndarray, rate: int, rng: np.random.Generator, codecs: tuple[str, ...], loss: float = 0.0,
+              strength: float = 1.0) -> tuple[np.ndarray, str]:
     """The one chain that both classes pass, so that what is left to learn is the speech and not the packaging.
 
     Each step removes a cue that would tell the classes apart in registry data, by drawing it anew from the same
     distribution for everyone: rate → 8 kHz; silence at the ends → trimmed to the same margin; DC and bandwidth →
-    band-pass with drawn edges; noise floor → coloured noise, `FLOOR_SNR_DB` under the speech; codec → drawn; level → drawn.
+    band-pass with drawn edges; noise floor → coloured noise, `FLOOR_SNR_DB` under the speech; codec, lost packets and
+    level → drawn.
 
-    Args: wave at `rate` Hz; `codecs` names to draw from. Returns (wave at 8 kHz, codec drawn).
+    Args: wave at `rate` Hz; `codecs` names to draw from; `loss` the share of clips that lose 1–5 % of their packets;
+    `strength` 0 (8 kHz and a full scale that does not clip, nothing else) to 1 (all of it). A clip's draws are the same
+    at every strength: 0.5 moves it half the way, with noise 15 dB weaker and half the codecs.
+    Returns (wave at 8 kHz, codec used).
     """
-    wave = trim(resample(wave, rate, RATE))
-    band = butter(4, (rng.uniform(60, 250), rng.uniform(3200, 3800)), "bandpass", fs=RATE, output="sos")
-    wave = sosfilt(band, wave - wave.mean()).astype(np.float32)
-    wave = add_noise(wave, coloured_noise(len(wave), rng.uniform(0, 6), rng), rng.uniform(*FLOOR_SNR_DB))
-    wave = wave * 10 ** ((rng.uniform(-30, -18) - dbfs(wave)) / 20)
-    codec = str(rng.choice(codecs))
+    wave = resample(wave, rate, RATE)
+    low, high = rng.uniform(60, 250), rng.uniform(3200, 3800)
+    wave = trim(wave) if strength else wave
+    slope = rng.uniform(0, 6)
+    if strength:
+        edges = low * strength + 20 * (1 - strength), high * strength + 3950 * (1 - strength)
+        band = butter(4, edges, "bandpass", fs=RATE, output="sos")
+        wave = sosfilt(band, wave - wave.mean()).astype(np.float32)
+        noise = coloured_noise(len(wave), slope, rng)
+        wave = add_noise(wave, noise, rng.uniform(*FLOOR_SNR_DB) + 30 * (1 - strength))
+        wave = wave * 10 ** ((rng.uniform(-30, -18) - dbfs(wave)) * strength / 20)
+    codec, loses, share = str(rng.choice(codecs)), rng.random() < loss * strength, rng.uniform(0.01, 0.05)
+    if rng.random() >= strength:  # never at full strength, always at none
+        codec = "pcm"
     wave = transmit(wave / max(1.0, np.abs(wave).max() / 0.98), codec)
+    if loses:
+        wave = lose_packets(wave, share, rng)
     return wave, codec

@@ -5,7 +5,7 @@ Waves: 8 kHz float32 (samples,). Every draw comes from the generator given, so a
 """
 import numpy as np
 
-from utils.audio import CODECS, RATE, add_noise, coloured_noise, resample, transmit
+from utils.audio import CODECS, RATE, add_noise, coloured_noise, lose_packets, resample, transmit
 
 PROBABILITIES = {"clip": 0.1, "echo": 0.1, "noise": 0.2, "rate": 0.2, "pitch": 0.05, "speed": 0.05, "splice": 0.3}
 CHANGES_LABEL = ("pitch", "speed")
@@ -67,7 +67,8 @@ def augment(wave, label: int, rng, real: list, fake: list, probabilities: dict =
     Args:
         wave, label: the clip, 1 real or 0 fake.
         real, fake: waves that splicing may append (training clips of the same fold only: the caller's duty).
-        probabilities: chance of each effect by name; `codec`: chance of one more telephone codec (ours, not the deck's).
+        probabilities: chance of each effect by name; `codec`: chance of one more telephone
+            codec (ours, not the deck's), with lost packets in one of four.
     Returns (wave of at most 15 s, label, names of what was done).
     """
     done = []
@@ -90,4 +91,6 @@ def augment(wave, label: int, rng, real: list, fake: list, probabilities: dict =
     if rng.random() < codec:
         name = str(rng.choice(sorted(CODECS)))
         wave, done = transmit(wave / max(1.0, np.abs(wave).max()), name), [*done, name]
+        if rng.random() < 0.25:
+            wave, done = lose_packets(wave, rng.uniform(0.01, 0.05), rng), [*done, "loss"]
     return wave, label, done

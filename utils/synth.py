@@ -18,7 +18,7 @@ from utils.fetch import fetch
 
 @dataclass(frozen=True)
 class Line:
-    """A sentence to say: text, ISO language, voice (a name of the system's own; Kokoro also takes 'a+b' mixtures)."""
+    """A sentence to say: text, ISO language, voice (a name of the system's own; Kokoro also takes mixtures)."""
 
     text: str
     language: str
@@ -54,7 +54,11 @@ def _espeak_phonemes(text: str, language: str) -> list[str]:
 
 
 def _load_kokoro(seed: int):
-    """Kokoro-82M (StyleTTS 2 with an iSTFTNet vocoder), int8 ONNX. Output 24 kHz."""
+    """Kokoro-82M (StyleTTS 2 with an iSTFTNet vocoder), int8 ONNX. Output 24 kHz.
+
+    A voice is a name or a mixture, `0.4*af_heart+0.6*if_sara` (weights optional); the five Japanese voices come with the
+    model, the others of all 54 from npm's kokoro-js.
+    """
     import hashlib
     import json
     import unicodedata
@@ -75,10 +79,17 @@ def _load_kokoro(seed: int):
     voices = np.load(data / "voices_ja.npz", allow_pickle=False)
     session = _onnx(model, seed)
 
+    def style_of(voice: str) -> np.ndarray:  # (510, 1, 256), a row for each count of tokens
+        weight, _, name = voice.rpartition("*")
+        pack = voices[name] if name in voices else np.fromfile(
+            fetch(["kokoro-js"])["kokoro-js"] / "package" / "voices" / f"{name}.bin", np.float32).reshape(510, 1, 256)
+        return float(weight or 1) * pack
+
     def make(line: Line):
         phonemes = unicodedata.normalize("NFC", " ".join(_espeak_phonemes(line.text, line.language)))
         tokens = [vocab[c] for c in phonemes if c in vocab][:400]
-        style = np.mean([voices[v] for v in line.voice.split("+")], axis=0)[min(len(tokens), 509)]
+        parts = line.voice.split("+")
+        style = sum(style_of(v) for v in parts)[min(len(tokens), 509)] / (1 if "*" in line.voice else len(parts))
         feed = {"tokens": np.array([[0, *tokens, 0]]), "style": style.reshape(1, 256).astype(np.float32),
                 "speed": np.array([1.0], np.float32)}
         return session.run(None, feed)[0].ravel(), 24000

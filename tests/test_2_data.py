@@ -38,7 +38,7 @@ def make_competition(folder, wave):
     (folder / "train_label.txt").write_text("a.wav, 1\nb.wav, 0\nc.wav, 1\n")
 
 
-def test_manifest_keeps_bad_audio_out_and_names_it(speechlike):
+def test_manifest_keeps_rejected_out_and_names_it(speechlike):
     folder = paths.INPUTS / "contracts"
     make_competition(folder, speechlike)
     (folder / "train" / "c.wav").write_text("this is a text file\n")

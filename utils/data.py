@@ -8,7 +8,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from utils import audio, paths
 
 MANIFEST = ["id", "path", "label", "split", "source", "system", "language", "speaker", "group", "duration_s",
-            "sample_rate", "licence"]
+            "sample_rate", "licence", "spans"]
 
 
 class ContractError(ValueError):
@@ -82,7 +82,7 @@ def build_manifest(competition: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     lost = pd.DataFrame({"id": lost, "reason": [f"{name}: a test clip, but there is no such file" for name in lost]})
     bad_test = pd.concat([bad_test, lost], ignore_index=True)
     meta = competition / "train_meta.csv"
-    known = ["system", "language", "speaker", "group", "source", "licence"]
+    known = ["system", "language", "speaker", "group", "source", "licence", "spans"]
     if meta.exists():
         facts = pd.read_csv(meta, dtype=str, keep_default_na=False)[["id", *known]]
         train = train.merge(facts, on="id", how="left", validate="one_to_one")
@@ -90,8 +90,8 @@ def build_manifest(competition: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
             raise ContractError(f"{meta}: no row for {train.loc[train['group'].isna(), 'id'].iloc[0]}")
     for column in known:
         if column not in train:
-            train[column] = train["id"] if column == "group" else "unknown"
-        test[column] = test["id"] if column == "group" else "unknown"
+            train[column] = train["id"] if column == "group" else "" if column == "spans" else "unknown"
+        test[column] = test["id"] if column == "group" else "" if column == "spans" else "unknown"
     train["split"], test["split"], test["label"] = "train", "test", pd.NA
     manifest = pd.concat([train, test], ignore_index=True)
     manifest["label"] = manifest["label"].astype("Int64")
@@ -122,6 +122,11 @@ def read_manifest(run: Path) -> pd.DataFrame:
         raise ContractError(f"{path} is missing: run notebook 02 first (./run_all.sh --from 02)")
     return check_manifest(pd.read_csv(path, dtype={"label": "Int64"}, keep_default_na=False, na_values={"label": [""]}),
                           str(path))
+
+
+def training(manifest: pd.DataFrame) -> pd.DataFrame:
+    """The rows to learn from: the competition's training clips and labelled clips of external sources."""
+    return manifest[(manifest["split"] != "test") & manifest["label"].notna()].reset_index(drop=True)
 
 
 def make_folds(train: pd.DataFrame, folds: int, seed: int) -> pd.Series:
@@ -188,7 +193,7 @@ def write_submission(path: Path, decisions: pd.Series, expected: list[str]) -> N
     if missing:
         raise ContractError(
             f"{len(missing)} test clips have no decision, first {missing[0]}; nothing is written. Look them up in "
-            "outputs/<run>/bad_audio.csv, put the original files back and start again, or decide them by hand with "
+            "outputs/<run>/rejected.csv, put the original files back and start again, or decide them by hand with "
             "MISSING_AS = 0 (fake) or 1 (real) in notebook 07.")
     if set(decisions.index) - set(expected):
         raise ContractError(f"{sorted(set(decisions.index) - set(expected))[0]} is decided, but is no test file")

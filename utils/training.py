@@ -129,9 +129,10 @@ def make_views(train: pd.DataFrame, waves: dict, config: Config) -> tuple[list[n
 
 
 @torch.inference_mode()
-def _stem_of(config: Config, waves: list, keys: list[str], masked: list[bool]) -> list[tuple]:
+def _stem_of(config: Config, waves: list, keys: list[str], masked: list[bool], part: Path) -> list[tuple]:
+    """(stem statistics, body statistics, frames) of each clip; the last depths go to `part`, one after another."""
     backbone = backbones.load(config.backbone, config.layers).eval()
-    result = []
+    result, hidden = [], []
     for wave, key, mask in zip(waves, keys, masked, strict=True):
         features = backbone.prepare(wave[: int(config.max_s * RATE)])
         if mask:
@@ -139,7 +140,9 @@ def _stem_of(config: Config, waves: list, keys: list[str], masked: list[bool]) -
             features = spec_augment(features, config.spec_augment, rng)
         depths = backbone.stem(features[None], torch.tensor([len(features)]))
         x, frames = depths[-1]
-        result.append((pool(depths)[0].numpy(), pool(backbone.body(x, frames))[0].numpy(), x[0].half().numpy()))
+        hidden.append(x[0].half().numpy())
+        result.append((pool(depths)[0].numpy(), pool(backbone.body(x, frames))[0].numpy(), x.shape[1]))
+    np.save(part, np.concatenate(hidden))
     return result
 
 
@@ -177,13 +180,25 @@ def stems(config: Config, waves: list, keys: list[str], masked: list[bool], fold
     if not (mark.exists() and paths.read_json(mark)["digest"] == digest.hexdigest()):
         mark.unlink(missing_ok=True)
         cuts = np.array_split(np.arange(len(waves)), max(1, len(waves) // 40))
-        jobs = [(config, [waves[i] for i in cut], [keys[i] for i in cut], [masked[i] for i in cut]) for cut in cuts]
+        folder.mkdir(parents=True, exist_ok=True)
+        places = [folder / f"part{i}.npy" for i in range(len(cuts))]
+        jobs = [(config, [waves[i] for i in cut], [keys[i] for i in cut], [masked[i] for i in cut], place)
+                for cut, place in zip(cuts, places, strict=True)]
         parts = [row for rows in in_processes(_stem_of, jobs, label) for row in rows]
         arrays = {"stem": np.stack([p[0] for p in parts]), "body": np.stack([p[1] for p in parts]),
-                  "hidden": np.concatenate([p[2] for p in parts]), "ends": np.cumsum([len(p[2]) for p in parts])}
-        for name in names:
+                  "ends": np.cumsum([p[2] for p in parts])}
+        for name, array in arrays.items():
             with paths.whole(folder / f"{name}.npy") as part:
-                np.save(part, arrays[name])
+                np.save(part, array)
+        with paths.whole(folder / "hidden.npy") as part:  # many gigabytes for many clips: never in memory at once
+            width = np.load(places[0], mmap_mode="r").shape[1]
+            joined, at = np.lib.format.open_memmap(part, "w+", np.float16, (int(arrays["ends"][-1]), width)), 0
+            for place in places:
+                piece = np.load(place, mmap_mode="r")
+                joined[at : at + len(piece)], at = piece, at + len(piece)
+            joined.flush()
+        for place in places:
+            place.unlink()
         paths.write_json(mark, {"digest": digest.hexdigest(), "config": asdict(config), "clips": len(waves)})
     return Stems(*(np.load(folder / f"{name}.npy", mmap_mode="r" if name == "hidden" else None) for name in names))
 

@@ -1,6 +1,7 @@
 """The form of the notebooks, and what the runner does when one fails."""
 import ast
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,10 +9,11 @@ import time
 
 import nbformat
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile as sf
 
-from utils import paths, run
+from utils import data, paths, run
 
 NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
 
@@ -105,8 +107,8 @@ def test_two_runs_at_once_are_refused():
         pass
 
 
-def command(home, *arguments):
-    environment = os.environ | {"DFS_HOME": str(home), "PYTHONPATH": str(paths.ROOT)}
+def command(home, *arguments, given=""):
+    environment = os.environ | {"DFS_HOME": str(home), "PYTHONPATH": str(paths.ROOT), "DFS_DEMO_PAGES": given}
     return subprocess.Popen([sys.executable, "-m", "utils.run", "--profile", "smoke", *arguments], cwd=paths.ROOT,
                             env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                             start_new_session=True)
@@ -138,6 +140,20 @@ def test_smoke_undisturbed_killed_and_with_a_broken_clip(tmp_path):
     assert "02_sourcing: finished before" in output
     assert (killed / "submissions" / "smoke.csv").read_bytes() == submission
 
+    given = tmp_path / "given" / "clips"  # demonstration pages, stood in for by the smoke competition's own raw clips
+    given.mkdir(parents=True)
+    meta = pd.read_csv(calm / "inputs" / "smoke" / "train_meta.csv").sample(16, random_state=1)
+    for name in meta["id"]:
+        shutil.copy(calm / "inputs" / "smoke" / "raw" / name, given / name)
+    meta.assign(name=meta["id"], group=[f"p{i % 4}" for i in range(16)], repo="p/p", path="x.wav").to_csv(
+        given.parent / "key.csv", index=False)
+    process = command(calm, "--only", "02", "--set", "EXTERNAL=['demo_pages']", given=str(given.parent))
+    output, _ = process.communicate(timeout=900)
+    assert process.returncode == 0, output
+    manifest = data.read_manifest(calm / "outputs" / "smoke")
+    assert (manifest["split"] == "external").sum() == 16 and (manifest["source"] == "demo_pages").sum() == 16
+    assert set(data.read_folds(calm / "outputs" / "smoke", data.training(manifest)).index) == set(data.training(manifest)["id"])
+
     clips = sorted((killed / "inputs" / "smoke" / "test").glob("*.wav"))[:4]
     clips[0].write_text("words, not audio")
     clips[1].write_bytes(b"")
@@ -148,7 +164,7 @@ def test_smoke_undisturbed_killed_and_with_a_broken_clip(tmp_path):
     output, _ = process.communicate(timeout=900)
     assert process.returncode == 1 and "07_vote" in output and "4 test clips have no decision" in output
     assert clips[0].name in output and "MISSING_AS" in output
-    reported = (killed / "outputs" / "smoke" / "bad_audio.csv").read_text()
+    reported = (killed / "outputs" / "smoke" / "rejected.csv").read_text()
     for clip, reason in zip(clips, ("not audio", "empty file", "NaN", "no such file"), strict=True):
         assert any(clip.name in line and reason in line for line in reported.splitlines())
     assert not (killed / "submissions" / "smoke.csv").exists()

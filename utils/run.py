@@ -54,12 +54,15 @@ def steps(models: dict[str, dict], common: dict, **special: dict) -> list[Step]:
 PROFILES = {
     "smoke": ("inputs/smoke: a few dozen real clips, the smallest encoder. For the tests; minutes.", steps(
         {"ge2e": {"BACKBONE": "ge2e", "EPOCHS": 1}},
-        {"RUN": "smoke", "COMPETITION": "smoke"}, nb01={"LID_CLIPS": 6, "COMPARE_CLIPS": 2}, nb02={"FOLDS": 2},
+        {"RUN": "smoke", "COMPETITION": "smoke"}, nb01={"LID_CLIPS": 6, "COMPARE_CLIPS": 2}, nb02={"FOLDS": 2, "LEAST": 3},
         nb05={"BACKBONE": "ge2e"}, nb08={"BOOTSTRAPS": 50, "SPEED_CLIPS": 6})),
     "mini": ("inputs/mini: the mini competition, built from registry packages. Default; under 45 minutes on 2 cores.", steps(
         {"whisper-base": {"BACKBONE": "whisper-base"}, "campplus": {"BACKBONE": "campplus"},
          "ge2e": {"BACKBONE": "ge2e"}},
         {"RUN": "mini", "COMPETITION": "mini"})),
+    "full": ("inputs/full: everything that registries ship and demonstration pages; the test of mini. Under 4 hours on 2 cores.",
+             steps({"whisper-base": {"BACKBONE": "whisper-base"}, "campplus": {"BACKBONE": "campplus"}},
+                   {"RUN": "full", "COMPETITION": "full"}, nb02={"EXTERNAL": ["demo_pages"], "FOLDS": 3, "STRENGTH_CLIPS": 4000})),
     "finvcup9": ("inputs/finvcup9th_1st_ds5: the real archive, put there by you. Needs a model hub or local weights, and "
                  "patience: the code runs on the CPU only so far.", steps(
         {"whisper-small": {"BACKBONE": "openai/whisper-small", "LAYERS": 12},
@@ -124,11 +127,12 @@ def code_digest(notebook: Path) -> str:
     return digest.hexdigest()
 
 
-def inputs_digest(competition: str) -> str:
-    """Hash of names, sizes and dates of the competition's files, so that an exchanged clip is noticed."""
-    folder, digest = paths.INPUTS / competition, hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        digest.update(f"{path.relative_to(folder).as_posix()} {path.stat().st_size} {path.stat().st_mtime_ns}\n".encode())
+def inputs_digest(competition: str, external: list[str]) -> str:
+    """Hash of names, sizes and dates of all input files, so that an exchanged clip is noticed."""
+    digest = hashlib.sha256()
+    for folder in (paths.INPUTS / competition, *(paths.INPUTS / "external" / name for name in external)):
+        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+            digest.update(f"{path.relative_to(folder).as_posix()} {path.stat().st_size} {path.stat().st_mtime_ns}\n".encode())
     return digest.hexdigest()
 
 
@@ -278,12 +282,13 @@ def main(argv: list[str] | None = None) -> int:
         todo, redo = select(chosen, options.only, options.start)
         competition, run = chosen[0].parameters["COMPETITION"], paths.run_dir(chosen[0].parameters["RUN"])
         with locked(run):
-            get_inputs(competition)
+            external = sorted({name for step in chosen for name in step.parameters.get("EXTERNAL", [])})
+            get_inputs(competition, external)
             paths.SUBMISSIONS.mkdir(parents=True, exist_ok=True)
             paths.write_json(run / "config.json", {"profile": options.profile, "steps": {
                 s.name: s.parameters for s in chosen}})
             paths.write_json(run / "env.json", environment())
-            work(chosen, todo, redo, run, inputs_digest(competition))
+            work(chosen, todo, redo, run, inputs_digest(competition, external))
     except (RunError, OSError, ValueError, RuntimeError) as error:
         print(f"\nFAILED: {error}", file=sys.stderr)
         return 1
@@ -293,12 +298,21 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def get_inputs(competition: str) -> None:
+def get_inputs(competition: str, external: list[str]) -> None:
     """Build the inputs that the project can build; else say where to put them. Raises RunError."""
-    from utils import mini
+    from utils import build, demo_pages, plans
 
-    if competition in mini.PLANS:
-        mini.build(competition)
+    if "demo_pages" in external:
+        try:
+            demo_pages.build()
+        except demo_pages.PageError as error:
+            raise RunError(f"{error}\nOr leave them out: --set EXTERNAL=[]") from error
+    for name in set(external) - {"demo_pages"}:
+        if not (paths.INPUTS / "external" / name).is_dir():
+            raise RunError(f"{paths.INPUTS / 'external' / name} is missing: put the corpus there (python -m utils.adapters --help)")
+
+    if competition in plans.PLANS:
+        build.build(competition)
     elif not (paths.INPUTS / competition / "train_label.txt").exists():
         raise RunError(f"{paths.INPUTS / competition}/train_label.txt is missing. Unpack the archive there, so that "
                        f"inputs/{competition}/ holds train/, test/ and train_label.txt (see README, 'The real archive')")

@@ -79,3 +79,9 @@ def test_prior_is_moved_and_found():
     score = np.where(labels, 1.0, -1.0) + rng.standard_normal(20000)
     trained_at_half = 1 / (1 + np.exp(-2 * score))  # exact posterior for two unit Gaussians at ±1 and equal priors
     assert metrics.estimate_prior(trained_at_half, 0.5) == pytest.approx(0.3, abs=0.02)
+
+
+def test_calibration_error_by_hand():
+    # bin 0.2–0.3: two clips, one real, mean 0.25 → gap 0.25; bin 0.9–1: two clips, both real, mean 0.95 → gap 0.05
+    assert metrics.ece([1, 0, 1, 1], [0.2, 0.29, 0.9, 1.0], 10) == pytest.approx(0.5 * abs(0.5 - 0.245) + 0.5 * 0.05)
+    assert metrics.ece([0, 1], [0.0, 1.0]) == 0

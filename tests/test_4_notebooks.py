@@ -18,8 +18,8 @@ from utils import data, paths, run
 NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
 
 
-def test_there_are_eight():
-    assert [p.stem[:2] for p in NOTEBOOKS] == [f"0{i}" for i in range(1, 9)]
+def test_there_are_nine():
+    assert [p.stem[:2] for p in NOTEBOOKS] == [f"0{i}" for i in range(1, 10)]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)

@@ -13,6 +13,7 @@ from scipy.signal import butter, sosfilt
 
 RATE = 8000  # Hz, the competition's rate: everything is band-limited to it before a model sees it
 FLOOR_SNR_DB = (25.0, 50.0)  # noise floor that conditioning adds, dB under the speech; see notebook 02 for the choice
+SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".aiff", ".au")  # what libsndfile opens
 SILENT_DBFS = -70.0  # a clip whose loudest 20 ms lie below this holds no speech
 
 

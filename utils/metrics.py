@@ -80,6 +80,13 @@ def group_bootstrap(statistic, groups, *columns, repeats: int = 1000, seed: int 
     return tuple(float(v) for v in np.percentile(values, (2.5, 97.5)))
 
 
+def ece(labels, probability, bins: int = 10) -> float:
+    """Expected calibration error: mean |share real - mean stated probability| over `bins` equal bins, weighted by their clips."""
+    labels, probability = _checked(labels, probability)
+    cell = np.minimum((probability * bins).astype(int), bins - 1)
+    return float(sum(abs(labels[cell == c].mean() - probability[cell == c].mean()) * np.mean(cell == c) for c in np.unique(cell)))
+
+
 def shift_prior(probability, source: float, target: float) -> np.ndarray:
     """Posterior of real under another share of real clips (Bayes' rule; Saerens et al. 2002, eq. 2.4)."""
     p = np.asarray(probability, dtype=float)

@@ -2,6 +2,8 @@
 
 Low layers and change over time carry the evidence (`training.pool`: mean, deviation, mean absolute change a frame).
 """
+from functools import cache
+
 import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
@@ -12,19 +14,26 @@ from utils import backbones, metrics, training
 from utils.audio import RATE
 
 
+@cache
+def _backbone(depth: int):
+    return backbones.load("whisper-base", depth + 1).eval()  # the stem holds all layers but the last
+
+
 @torch.inference_mode()
-def _features(waves: list, layers: int) -> np.ndarray:
-    backbone, rows = backbones.load("whisper-base", layers + 1).eval(), []
+def features_here(waves: list[np.ndarray], depths: tuple[int, ...] = (1,)) -> np.ndarray:
+    """What `features` gives, computed in this process."""
+    backbone, rows = _backbone(max(depths)), []
     for wave in waves:
         mel = backbone.prepare(wave[: 15 * RATE])
-        rows.append(training.pool(backbone.stem(mel[None], torch.tensor([len(mel)]))[-1:])[0].numpy())
+        found = backbone.stem(mel[None], torch.tensor([len(mel)]))
+        rows.append(training.pool([found[depth] for depth in depths])[0].numpy())
     return np.stack(rows)
 
 
-def features(waves: list[np.ndarray], layers: int = 1, label: str = "") -> np.ndarray:
-    """Pooled statistics of Whisper base after `layers` layers, of 8 kHz waves: float32 (N, 1536)."""
-    jobs = [([waves[i] for i in cut], layers) for cut in np.array_split(np.arange(len(waves)), max(1, len(waves) // 50))]
-    return np.concatenate(training.in_processes(_features, jobs, label))
+def features(waves: list[np.ndarray], depths: tuple[int, ...] = (1,), label: str = "") -> np.ndarray:
+    """Pooled statistics of Whisper base at `depths` (0: convolutions, then layers), of 8 kHz waves: float32 (N, 1536 a depth)."""
+    jobs = [([waves[i] for i in cut], depths) for cut in np.array_split(np.arange(len(waves)), max(1, len(waves) // 50))]
+    return np.concatenate(training.in_processes(features_here, jobs, label))
 
 
 def fit(x: np.ndarray, label: np.ndarray, c: float = 0.001):

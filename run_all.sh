@@ -60,7 +60,7 @@ if ! "$venv/bin/python" -c 'import lightgbm' 2>/dev/null; then
     export LD_LIBRARY_PATH="$(echo "$openmp"/usr/lib/*-linux-gnu)${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
     "$venv/bin/python" -c 'import lightgbm'
 fi
-export PATH="$PWD/$venv/bin:$PATH" MPLBACKEND=Agg PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" TOKENIZERS_PARALLELISM=false
+export PATH="$PWD/$venv/bin:$PATH" PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" TOKENIZERS_PARALLELISM=false
 if [ "${1:-}" = test ]; then
     shift
     ruff check .

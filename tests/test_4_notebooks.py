@@ -91,6 +91,15 @@ def test_a_killed_kernel_is_a_failure(notebooks):
     assert not (paths.OUTPUTS / "killed" / ".stamps").exists()
 
 
+def test_figures_are_in_the_executed_notebook(notebooks, monkeypatch):
+    monkeypatch.setenv("MPLBACKEND", "Agg")  # as on a server, or in these tests
+    step, folder = notebooks("76_plots", "import matplotlib.pyplot as plt\nplt.plot([1, X])\nNone"), paths.run_dir("plots")
+    run.execute(step, folder, "digest")
+    cells = nbformat.read(folder / "notebooks" / "76_plots.ipynb", 4).cells
+    assert any("image/png" in output.get("data", {}) for cell in cells for output in cell.get("outputs", []))
+    assert "data:image/png" in (folder / "notebooks" / "76_plots.html").read_text()
+
+
 def test_finished_means_same_digest_and_all_files(notebooks):
     step, folder = notebooks("79_writes", "from pathlib import Path", f"Path(r'{paths.OUTPUTS}/done/a.txt').write_text('x' * X)"), \
         paths.run_dir("done")
@@ -122,6 +131,10 @@ def test_smoke_undisturbed_killed_and_with_a_broken_clip(tmp_path):
     assert process.returncode == 0, output
     submission = (calm / "submissions" / "smoke.csv").read_bytes()
     assert len(submission.splitlines()) == len(list((calm / "inputs" / "smoke" / "test").glob("*.wav"))) > 20
+    for path in (calm / "outputs" / "smoke" / "notebooks").glob("*.ipynb"):
+        for cell in nbformat.read(path, 4).cells:
+            if "plots.save(" in cell.source:
+                assert any("image/png" in o.get("data", {}) for o in cell.outputs), f"{path.name} shows no figure: {cell.source[:60]}"
     began = time.monotonic()
     process = command(calm)
     output, _ = process.communicate(timeout=300)

@@ -172,6 +172,7 @@ def execute(step: Step, run: Path, digest: str) -> None:
     out = run / "notebooks" / f"{step.name}.ipynb"
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_name(f".{out.name}")
+    os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"  # any other setting leaves the figures out of the page
     os.environ["PYTHONPATH"] = os.pathsep.join([str(paths.ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     for attempt in (1, 2):
         try:

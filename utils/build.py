@@ -15,7 +15,6 @@ Everything follows from the plan and `SEED`; finished synthesis jobs are kept in
 import argparse
 import fnmatch
 import hashlib
-import inspect
 import json
 import os
 import shutil
@@ -25,7 +24,6 @@ from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -144,8 +142,7 @@ def fake_jobs(split: str, plan: Plan, real: dict) -> list[tuple[str, list[tuple[
 
 
 def _job_path(system: str, items: list):
-    module = Path(inspect.getfile(synth_full.SYSTEMS[system].load))  # a change here leaves the systems of other files valid
-    code = b"".join(path.read_bytes() for path in (module, paths.ROOT / "utils" / "synth_nets.py"))
+    code = b"".join(path.read_bytes() for path in sorted((paths.ROOT / "utils").glob("synth*.py")))
     text = repr([(clip.id, item if isinstance(item, synth.Line) else clip.made_from) for clip, item in items])
     digest = hashlib.sha256(code + f"{SEED}/{system}/{text}".encode()).hexdigest()[:24]
     return paths.CACHE / "synthesised" / f"{system}-{digest}.npz"

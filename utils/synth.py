@@ -6,6 +6,9 @@ noise inside (Kokoro, VITS) is opened anew with its own seed for each job, so th
 a full build. Loading imports the system's library only then, so a missing one costs nobody else anything.
 """
 import ctypes
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -118,13 +121,19 @@ def _load_piper(seed: int):
 
 
 def _load_pico(seed: int):
-    """SVOX Pico (HMM-like parametric synthesis). Output 16 kHz."""
-    import py_nanotts
+    """SVOX Pico (HMM-like parametric synthesis). Output 16 kHz.
 
-    engine = py_nanotts.NanoTTS()
+    Pico reads memory that it never set: what a line sounds like hung on what the process had done before. So each line gets
+    an interpreter of its own (0.06 s), whose memory glibc fills with zeros (MALLOC_PERTURB_ names the complement).
+    """
+    import py_nanotts  # missing, it is to fail here and not line by line
+
+    code = (f"import sys, {py_nanotts.__name__} as pico; "
+            "sys.stdout.buffer.write(pico.NanoTTS().speak(sys.argv[1], voice=sys.argv[2], volume=0.5))")  # louder clips inside
 
     def make(line: Line):
-        pcm = engine.speak(line.text, voice=line.voice, volume=0.5)  # louder clips inside the engine
+        pcm = subprocess.run([sys.executable, "-c", code, line.text, line.voice], env=os.environ | {"MALLOC_PERTURB_": "255"},
+                             check=True, stdout=subprocess.PIPE).stdout
         return np.frombuffer(pcm, np.int16).astype(np.float32) / 32768, 16000
 
     return make

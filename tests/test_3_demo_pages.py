@@ -74,6 +74,21 @@ def test_a_large_file_is_refused(host, monkeypatch):
     assert pd.read_csv(folder / "rejected.csv")["reason"].str.contains("larger than").sum() == 2
 
 
+def test_a_page_that_was_not_had_whole_is_asked_again(host, monkeypatch):
+    git = demo_pages._git
+
+    def broken_line(*arguments, **options):
+        if arguments[0] == "cat-file":
+            raise demo_pages.PageError("git cat-file: the remote end hung up")
+        return git(*arguments, **options)
+
+    monkeypatch.setattr(demo_pages, "_git", broken_line)
+    with pytest.raises(demo_pages.PageError, match="no clip"):
+        demo_pages.build(None, base=host)
+    monkeypatch.setattr(demo_pages, "_git", git)
+    assert len(pd.read_csv(demo_pages.build(None, base=host) / "meta.csv")) == 4
+
+
 def test_the_choice_does_not_depend_on_order(host):
     rows = pd.read_csv(demo_pages.TABLE, sep="\t", keep_default_na=False).query("repo == 'maker/demo'")
     files = {f"wav/gt/{i}.wav": f"{i:040x}" for i in range(30)}

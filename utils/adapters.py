@@ -21,12 +21,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import soundfile as sf
-from tqdm.auto import tqdm
 
-from utils import audio, data, paths
+from utils import audio, data, paths, workers
 
 AUDIO = {".wav", ".flac", ".mp3", ".ogg", ".opus"}
 LABELS = {"bonafide": 1, "bona-fide": 1, "genuine": 1, "real": 1, "spoof": 0, "fake": 0}
@@ -311,7 +309,7 @@ def manifest(name: str, folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     corpus, folder = CORPORA[name], check(name, folder)
     good, bad, root = {}, [], folder.resolve()
     clips = list(corpus.read(folder, next(iter(corpus.needs))))
-    for clip in tqdm(clips, desc=name, unit="clip", mininterval=0.1 if sys.stderr.isatty() else 15):
+    for clip in workers.progress(clips, name, unit="clip"):
         key = f"{name}/{Path(os.path.relpath(clip.path, folder)).as_posix()}"
         try:
             if key in good or ".." in clip.path.parts or not clip.path.resolve().is_relative_to(root):
@@ -341,13 +339,13 @@ def condition(table: pd.DataFrame, folder: Path, seed: int) -> tuple[pd.DataFram
     rows, bad = [], []
     for part in ("clips", "raw"):
         (folder / part).mkdir(parents=True, exist_ok=True)
-    for row in tqdm(table.to_dict("records"), desc="condition", unit="clip", mininterval=0.1 if sys.stderr.isatty() else 15):
-        digest = hashlib.md5(f"{seed}/{row['id']}".encode())
-        copy, raw = (folder / part / f"{digest.hexdigest()}.wav" for part in ("clips", "raw"))
+    for row in workers.progress(table.to_dict("records"), "condition", unit="clip"):
+        name = hashlib.md5(f"{seed}/{row['id']}".encode()).hexdigest() + ".wav"
+        copy, raw = (folder / part / name for part in ("clips", "raw"))
         try:
             if not copy.exists():
                 wave = audio.read(paths.HOME / row["path"])[: 15 * audio.RATE]
-                rng = np.random.default_rng(int.from_bytes(digest.digest()[:8]))
+                rng = workers.generator(seed, row["id"])
                 conditioned = audio.check_wave(audio.condition(wave, audio.RATE, rng, audio.TELEPHONE, 0.1)[0], row["id"])
                 if len(conditioned) < audio.RATE:
                     raise audio.AudioError(f"{row['id']}: {len(conditioned) / audio.RATE:.2f} s of speech, under 1 s")

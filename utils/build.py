@@ -19,7 +19,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
@@ -27,7 +26,6 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
-from tqdm.auto import tqdm
 
 from utils import audio, corpora, paths, synth, synth_full, workers
 from utils.fetch import FetchError, fetch
@@ -36,7 +34,7 @@ from utils.synth_hub import GeneratorUnavailable
 
 SEED = 2024
 MIN_S, MAX_S = 1.0, 15.0  # competition.md: 1.2–9.3 s seen; the deck cuts at 15 s
-BAR_S = 0.1 if sys.stderr.isatty() else 15  # progress bars do not flood a log
+MISSING = (OSError, ImportError, RuntimeError, ValueError, MemoryError, subprocess.SubprocessError)  # what a job may die of
 CHUNK = 12  # clips a synthesis job: small enough that a kill costs seconds, large enough to pay for opening a model
 
 
@@ -69,18 +67,13 @@ class Clip:
         return hashlib.md5(f"{SEED}/{asdict(self)}".encode()).hexdigest() + ".wav"
 
 
-def _rng(*words) -> np.random.Generator:
-    return np.random.default_rng(int.from_bytes(hashlib.md5("/".join(map(str, (SEED, *words))).encode()).digest()[:8]))
-
-
 def choose_real(split: str, plan: Plan, skipped: list) -> dict[Clip, tuple[np.ndarray, int]]:
     """The plan's real clips with their waves at native rate, `plan.seconds` long after trimming, none twice.
 
     What is passed over is appended to `skipped` as (source, key, reason). Raises ValueError if a source runs dry.
     """
     chosen, seen, (shortest, longest) = {}, set(), plan.seconds
-    for source, group, wanted in tqdm(plan.real, desc=f"read {split}", unit="source", disable=len(plan.real) < 25,
-                                      mininterval=BAR_S):
+    for source, group, wanted in workers.progress(plan.real, f"read {split}", unit="source", disable=len(plan.real) < 25):
         entry, found = corpora.SOURCES[source], 0
         for recording in corpora.recordings(source, SEED):
             if found == wanted:
@@ -122,7 +115,7 @@ def fake_jobs(split: str, plan: Plan, real: dict) -> list[tuple[str, list[tuple[
     for system, count in plan.copy:
         entry = synth_full.SYSTEMS[system]
         for language, originals in sorted(by_language.items()):
-            order = _rng(split, system, language).permutation(len(originals))
+            order = workers.generator(SEED, split, system, language).permutation(len(originals))
             for original in (originals[i] for i in order[:count]):
                 clip = Clip(split, 0, system, entry.family, language, original.speaker, original.group, original.source,
                             f"{original.licence}; {entry.licence}", original.id)
@@ -132,7 +125,7 @@ def fake_jobs(split: str, plan: Plan, real: dict) -> list[tuple[str, list[tuple[
         lines = list(MANDARIN) if language == "zh" else corpora.sentences(language)
         half = len(lines) // 2  # training and test never share a sentence
         lines = lines if language == "zh" else lines[:half] if split == "train" else lines[half:]
-        order = _rng(split, system, language, voice).permutation(len(lines))
+        order = workers.generator(SEED, split, system, language, voice).permutation(len(lines))
         for i in range(count):
             said, who = lines[order[i % len(lines)]], voice if voice != "*" else str(1 + i // len(lines) * 5)
             speaker = f"{system}-{who}"
@@ -160,7 +153,7 @@ def run_job(system: str, items: list, path) -> None:
             wave, rate = make(item)
         except (FetchError, GeneratorUnavailable, MemoryError, TimeoutError, subprocess.TimeoutExpired):
             raise  # not the line's fault: the job is tried again by the next build
-        except Exception as error:
+        except (ValueError, RuntimeError, LookupError, subprocess.CalledProcessError) as error:
             arrays[clip.id + "/error"] = np.array(str(error)[:300])
             continue
         peak = max(1.0, float(np.abs(wave).max(initial=0)))
@@ -174,7 +167,7 @@ def synthesise(jobs: list, processes: int, skipped: list, strict: set[str]) -> d
     """Run what is missing of `jobs`, each in a fresh process, and return every clip's wave at native rate.
 
     A job that fails (package, licence or library missing) is left out and appended to `skipped` with its reason, unless its
-    system is in `strict` or a process died: then RuntimeError. Finished jobs are kept either way.
+    system is in `strict` or a process died: then RuntimeError; a fault in the code is raised as it is. Finished jobs are kept.
     """
     failed: dict[int, str] = {}
     paths_of = [_job_path(system, items) for system, items in jobs]
@@ -190,17 +183,17 @@ def synthesise(jobs: list, processes: int, skipped: list, strict: set[str]) -> d
     todo = sorted((i for i in todo if i not in failed), key=lambda i: slow.get(jobs[i][0], 2))
     with workers.pool(processes, max_tasks_per_child=1) as pool:
         running = {pool.submit(run_job, *jobs[i], paths_of[i]): i for i in todo}
-        for done in tqdm(as_completed(running), total=len(todo), desc="synthesise", unit="job", disable=not todo,
-                         mininterval=BAR_S):
-            try:
-                done.result()
-            except BrokenProcessPool as error:
-                raise RuntimeError("a synthesis process died (out of memory?). Start again: finished jobs are kept") from error
-            except Exception as error:
-                failed[running[done]] = f"{type(error).__name__}: {error}"
-                if jobs[running[done]][0] in strict:
-                    pool.shutdown(cancel_futures=True)
-                    break
+        for done in workers.progress(as_completed(running), "synthesise", total=len(todo), unit="job", disable=not todo):
+            job, error = running[done], done.exception()
+            if isinstance(error, MISSING) and not isinstance(error, BrokenProcessPool):
+                failed[job] = f"{type(error).__name__}: {error}"
+            if error and (job not in failed or jobs[job][0] in strict):
+                pool.shutdown(cancel_futures=True)
+                if isinstance(error, BrokenProcessPool):
+                    raise RuntimeError("a synthesis process died (out of memory?). Start again: finished jobs are kept") from error
+                if job not in failed:
+                    raise error
+                break
     for i, reason in failed.items():
         if jobs[i][0] in strict:
             raise RuntimeError(f"synthesis by {jobs[i][0]} failed: {reason}")
@@ -242,7 +235,7 @@ def make_splices(split: str, plan: Plan, real: dict, fake: dict, skipped: list) 
 
     Returns ({clip: (wave, rate)}, {clip id: [(start, end) of each fake part in s]}); a shortfall is appended to `skipped`.
     """
-    rng = _rng(split, "splices")
+    rng = workers.generator(SEED, split, "splices")
     at_8k = lambda wave_rate: audio.trim(audio.resample(*wave_rate, audio.RATE))  # noqa: E731
     pool = sorted(real, key=lambda c: c.id)
     originals = {c.id for c in pool}
@@ -304,7 +297,7 @@ def add_background(wave: np.ndarray, babble: list[np.ndarray], music: list[np.nd
 
 def recipe(name: str) -> str:
     """Hash of the plan and of the code that turns it into clips: another one means that the inputs are built again."""
-    files = ("build.py", "audio.py", "corpora.py", "synth.py", "synth_full.py")
+    files = ("build.py", "audio.py", "corpora.py", "synth.py", "synth_full.py", "synth_nets.py", "synth_wasm.py")
     return hashlib.sha256(repr(PLANS[name]).encode() + b"".join((paths.ROOT / "utils" / f).read_bytes() for f in files)).hexdigest()
 
 
@@ -351,9 +344,8 @@ def build(name: str, processes: int = os.cpu_count() or 1, force: bool = False) 
             babble[clip.group].append(audio.resample(*wave_rate, audio.RATE))
         spliced, spans = make_splices(split, plan, real[split], fake, skipped)
         rows, everything = [], real[split] | fake | spliced
-        for clip, (wave, rate) in tqdm(sorted(everything.items(), key=lambda pair: pair[0].id), desc=f"condition {split}",
-                                       mininterval=BAR_S):
-            rng = _rng("condition", clip.id)
+        for clip, (wave, rate) in workers.progress(sorted(everything.items(), key=lambda pair: pair[0].id), f"condition {split}"):
+            rng = workers.generator(SEED, "condition", clip.id)
             noise, raw = "none", audio.resample(wave, rate, audio.RATE)
             try:
                 wave = audio.trim(audio.check_wave(raw, clip.id))  # before noise fills the silence at the ends

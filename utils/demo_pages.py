@@ -13,7 +13,6 @@ import fnmatch
 import hashlib
 import json
 import os
-import re
 import resource
 import shutil
 import subprocess
@@ -23,17 +22,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from tqdm.auto import tqdm
 
-from utils import audio, paths
+from utils import audio, paths, workers
 
 TABLE = paths.ROOT / "inputs" / "demo_pages.tsv"
 TARGET = paths.INPUTS / "external" / "demo_pages"
 SECONDS, PEAK = 6.0, 0.7
 MAX_FILE, MAX_PAGE_S = 30_000_000, 900  # bytes of one file (git's own packs included), seconds for one page
-
-
-TOO_LARGE = re.compile("File too large|signal 25|SIGXFSZ|unable to write|write error|index-pack|died of signal", re.I)
 
 
 class PageError(RuntimeError):
@@ -73,7 +68,10 @@ def choose(rows: pd.DataFrame, files: dict[str, str], per_row: int) -> list[tupl
 
 
 def fetch_page(repo: str, rows: pd.DataFrame, per_row: int, base: str) -> tuple[list[dict], list[dict]]:
-    """(clips, rejected) of one repository; the clips' waves lie in the cache as `<name>.wav`. Raises PageError."""
+    """(clips, rejected) of one repository; the clips' waves lie in the cache as `<name>.wav`. Raises PageError.
+
+    Where git could not hand over a file (too large, or the network failed), the page is asked again by the next build.
+    """
     wanted = hashlib.sha256(f"{rows.to_csv(index=False)}{per_row}{base}".encode()).hexdigest()[:12]
     done, deadline = paths.CACHE / "demo_pages" / f"{repo.replace('/', '__')}-{wanted}.json", time.monotonic() + MAX_PAGE_S
     if done.exists():
@@ -81,7 +79,7 @@ def fetch_page(repo: str, rows: pd.DataFrame, per_row: int, base: str) -> tuple[
     work = done.with_suffix(".git")
     shutil.rmtree(work, ignore_errors=True)
     work.parent.mkdir(parents=True, exist_ok=True)
-    clips, rejected = [], []
+    clips, rejected, whole = [], [], True
     for ref, part in rows.groupby("ref"):
         branch = ["--branch", ref] if ref else []
         _git("clone", "--quiet", "--bare", "--depth", "1", "--filter=blob:none", *branch, "--", f"{base}/{repo}.git", str(work),
@@ -92,23 +90,22 @@ def fetch_page(repo: str, rows: pd.DataFrame, per_row: int, base: str) -> tuple[
         for path, blob, row in choose(part, files, per_row):
             name = hashlib.md5(blob.encode()).hexdigest()
             try:
-                try:
-                    data = _git("cat-file", "blob", blob, folder=work, deadline=deadline)
-                except PageError as error:  # its pack grew over the limit, or the network failed
-                    if time.monotonic() > deadline or not TOO_LARGE.search(str(error)):
-                        raise  # the page is tried again by the next run
-                    data = bytes(MAX_FILE + 1)
+                data = _git("cat-file", "blob", blob, folder=work, deadline=deadline)
                 if len(data) > MAX_FILE:
                     raise audio.AudioError(f"{path}: larger than {MAX_FILE / 1e6:.0f} MB")
                 wave = audio.check_wave(audio.decode(data, path)[: int(SECONDS * audio.RATE)], path)
-            except audio.AudioError as error:
+            except (audio.AudioError, PageError) as error:
+                if time.monotonic() > deadline:
+                    raise PageError(f"gave up after {MAX_PAGE_S} s, at {path}") from error
+                whole = whole and not isinstance(error, PageError)
                 rejected.append({"id": f"{repo}/{path}", "reason": str(error)})
                 continue
             audio.write(done.parent / f"{name}.wav", PEAK * wave / np.abs(wave).max())
             clips.append({"name": name, "label": row.label, "system": row.system, "language": row.language,
                           "group": repo.split("/")[0], "repo": repo, "path": path, "licence": row.licence})
         shutil.rmtree(work)  # one branch may hold what another has, so each is cloned anew
-    paths.write_json(done, [clips, rejected])
+    if whole:
+        paths.write_json(done, [clips, rejected])
     return clips, rejected
 
 
@@ -116,7 +113,7 @@ def fetch_all(per_row: int, base: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """All pages of the table, one after another; a page that cannot be had is listed as rejected and does not stop."""
     table = pd.read_csv(TABLE, sep="\t", keep_default_na=False)
     clips, rejected = [], []
-    for repo, rows in tqdm(table.groupby("repo"), desc="demo pages", unit="page", mininterval=0.1 if sys.stderr.isatty() else 15):
+    for repo, rows in workers.progress(table.groupby("repo"), "demo pages", unit="page"):
         try:
             found, bad = fetch_page(repo, rows, per_row, base)
         except PageError as error:
@@ -154,7 +151,7 @@ def build(given: str | None = os.environ.get("DFS_DEMO_PAGES"), per_row: int = 8
     shutil.rmtree(part, ignore_errors=True)
     (part / "clips").mkdir(parents=True)
     rows, bad = [], rejected.to_dict("records")
-    for row in tqdm(list(clips.itertuples()), desc="write", unit="clip", mininterval=0.1 if sys.stderr.isatty() else 15):
+    for row in workers.progress(list(clips.itertuples()), "write", unit="clip"):
         source = Path(row.file) if given else paths.CACHE / "demo_pages" / f"{row.name}.wav"
         try:
             wave = audio.check_wave(audio.read(source)[: int(SECONDS * audio.RATE)], source.name)

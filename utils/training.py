@@ -7,7 +7,6 @@ is shared by all folds and epochs. Work goes to single-threaded processes: resul
 import hashlib
 import json
 import os
-import sys
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,7 +18,6 @@ from safetensors.torch import load_file, save_file
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 from torch.nn import functional as F
-from tqdm.auto import tqdm
 
 from utils import augment, backbones, paths, workers
 from utils.audio import RATE
@@ -86,11 +84,6 @@ def spec_augment(features: torch.Tensor, share: float, rng: np.random.Generator,
     return features
 
 
-def progress(items, label: str, total: int | None = None):
-    """A progress bar that stays quiet in logs."""
-    return tqdm(items, desc=label, total=total, disable=not label, mininterval=0.5 if sys.stderr.isatty() else 30)
-
-
 def processes() -> int:
     """Processes for independent jobs: one a core, eight at most (each holds a model)."""
     return min(8, os.cpu_count() or 1)
@@ -99,7 +92,7 @@ def processes() -> int:
 def in_processes(function, jobs: list, label: str = "") -> list:
     """`[function(*job) for job in jobs]` in single-threaded processes, in order, with a progress bar."""
     with workers.pool(min(processes(), len(jobs))) as started:
-        return [f.result() for f in progress([started.submit(_single, function, job) for job in jobs], label)]
+        return [f.result() for f in workers.progress([started.submit(_single, function, job) for job in jobs], label)]
 
 
 def _single(function, job):
@@ -120,8 +113,7 @@ def make_views(train: pd.DataFrame, waves: dict, config: Config) -> tuple[list[n
         for row in train.itertuples():
             wave, label, done = waves[row.id], int(row.label), []
             if view:
-                word = f"{config.seed}/{view}/{row.id}".encode()
-                rng = np.random.default_rng(int.from_bytes(hashlib.md5(word).digest()[:8]))
+                rng = workers.generator(config.seed, view, row.id)
                 wave, label, done = augment.augment(wave, label, rng, *pools[row.fold], config.probabilities)
             made.append(wave)
             rows.append({"id": row.id, "view": view, "label": label, "fold": row.fold, "done": " ".join(done)})
@@ -136,8 +128,7 @@ def _stem_of(config: Config, waves: list, keys: list[str], masked: list[bool], p
     for wave, key, mask in zip(waves, keys, masked, strict=True):
         features = backbone.prepare(wave[: int(config.max_s * RATE)])
         if mask:
-            rng = np.random.default_rng(int.from_bytes(hashlib.md5(f"{config.seed}/mask/{key}".encode()).digest()[:8]))
-            features = spec_augment(features, config.spec_augment, rng)
+            features = spec_augment(features, config.spec_augment, workers.generator(config.seed, "mask", key))
         depths = backbone.stem(features[None], torch.tensor([len(features)]))
         x, frames = depths[-1]
         hidden.append(x[0].half().numpy())

@@ -1,8 +1,13 @@
-"""Processes for independent jobs, which end with the process that started them."""
+"""What independent jobs need: processes that end with the one that started them, random numbers of their own, a progress bar."""
+import hashlib
 import os
+import sys
 import threading
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context, parent_process
+
+import numpy as np
+from tqdm.auto import tqdm
 
 
 def pool(workers: int, **options) -> ProcessPoolExecutor:
@@ -20,3 +25,14 @@ def _leave_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()
+
+
+def generator(*words) -> np.random.Generator:
+    """Random numbers that follow from `words` alone (seed, what for, which clip): the same in any order and any process."""
+    return np.random.default_rng(int.from_bytes(hashlib.md5("/".join(map(str, words)).encode()).digest()[:8]))
+
+
+def progress(items=None, label: str = "", **options) -> tqdm:
+    """`items` with a bar, hidden where `label` is empty; in a log one line every 15 s. `options` go to tqdm."""
+    hidden = options.pop("disable", False) or not label
+    return tqdm(items, desc=label, disable=hidden, mininterval=0.2 if sys.stderr.isatty() else 15, **options)

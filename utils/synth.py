@@ -52,6 +52,10 @@ def _onnx(path: Path, seed: int):
 def _espeak_phonemes(text: str, language: str) -> list[str]:
     from piper.phonemize_espeak import EspeakPhonemizer
 
+    if language == "ja":  # espeak reads kana alone
+        import pyopenjtalk
+
+        text = pyopenjtalk.g2p(text, kana=True)
     voice = {"en": "en-us", "pt": "pt-br"}.get(language, language)
     return ["".join(sentence) for sentence in EspeakPhonemizer().phonemize(voice, text)]
 

@@ -85,3 +85,25 @@ def test_calibration_error_by_hand():
     # bin 0.2–0.3: two clips, one real, mean 0.25 → gap 0.25; bin 0.9–1: two clips, both real, mean 0.95 → gap 0.05
     assert metrics.ece([1, 0, 1, 1], [0.2, 0.29, 0.9, 1.0], 10) == pytest.approx(0.5 * abs(0.5 - 0.245) + 0.5 * 0.05)
     assert metrics.ece([0, 1], [0.0, 1.0]) == 0
+
+
+def test_detection_cost_by_hand():
+    labels, scores = [1, 1, 1, 1, 0, 0], [0.0, 2.0, 3.0, 4.0, -1.0, 1.0]
+    # above 1: one of four real missed, no fake accepted: 0.95 · 1/4; above -1 or 0: half of the fakes accepted: 0.5 · 1/2 or more
+    assert metrics.dcf(labels, scores, 1.0) == pytest.approx(0.95 * 0.25 / 0.5, abs=1e-12)
+    assert metrics.dcf(labels, scores, -1.0) == pytest.approx(0.5 * 0.5 / 0.5, abs=1e-12)
+    assert metrics.dcf(labels, scores) == pytest.approx(0.475, abs=1e-12)
+    assert metrics.dcf([1, 0], [1.0, 2.0]) == 1.0  # the wrong way round: accept all costs 0.5, which is the unit
+    assert metrics.dcf(labels, scores, spoof_prior=0.5, accept=1.0) == pytest.approx(0.25, abs=1e-12)
+    assert metrics.bayes_threshold() == pytest.approx(np.log(0.5 / 0.95))
+    rng = np.random.default_rng(5)  # unit Gaussians at ±1 have the ratio 2 x: Bayes' threshold is the best there is
+    labels = rng.random(40000) < 0.5
+    ratio = 2 * (np.where(labels, 1.0, -1.0) + rng.standard_normal(40000))
+    assert metrics.dcf(labels, ratio, metrics.bayes_threshold()) == pytest.approx(metrics.dcf(labels, ratio), abs=0.01)
+
+
+def test_cost_of_likelihood_ratios_by_hand():
+    assert metrics.cllr([1, 0], [0.0, 0.0]) == pytest.approx(1.0, abs=1e-12)  # says nothing: one bit
+    assert metrics.cllr([1, 0], [np.log(3), -np.log(3)]) == pytest.approx(np.log2(4 / 3), abs=1e-12)
+    assert metrics.cllr([1, 1, 0], [np.log(3), -np.log(3), 0.0]) == pytest.approx(((np.log2(4 / 3) + 2) / 2 + 1) / 2, abs=1e-12)
+    assert metrics.cllr([1, 0], [-5.0, 5.0]) > 1

@@ -87,6 +87,31 @@ def ece(labels, probability, bins: int = 10) -> float:
     return float(sum(abs(labels[cell == c].mean() - probability[cell == c].mean()) * np.mean(cell == c) for c in np.unique(cell)))
 
 
+def dcf(labels, scores, threshold: float | None = None, spoof_prior: float = 0.05, miss: float = 1.0, accept: float = 10.0) -> float:
+    """Normalised detection cost of accepting what scores above `threshold`; without one, the least cost of all (minDCF).
+
+    Priors and costs are those of ASVspoof 5 (Wang et al. 2024): 5 % spoofs, a spoof let through ten times as dear as a bona fide
+    clip refused. 1 is what the better of accept-all and refuse-all costs. With log-likelihood ratios and Bayes' threshold
+    (`bayes_threshold`) it is actDCF.
+    """
+    labels, scores = _checked(labels, scores)
+    cuts = [threshold] if threshold is not None else [-np.inf, *np.unique(scores)]
+    cost = [miss * (1 - spoof_prior) * np.mean(scores[labels == 1] <= cut)
+            + accept * spoof_prior * np.mean(scores[labels == 0] > cut) for cut in cuts]
+    return float(min(cost) / min(miss * (1 - spoof_prior), accept * spoof_prior))
+
+
+def bayes_threshold(spoof_prior: float = 0.05, miss: float = 1.0, accept: float = 10.0) -> float:
+    """The threshold on log-likelihood ratios of bona fide that makes `dcf` least if they are true."""
+    return float(np.log(accept * spoof_prior / (miss * (1 - spoof_prior))))
+
+
+def cllr(labels, llr) -> float:
+    """Cost of log-likelihood ratios in bits (Brümmer & du Preez 2006): 0 is perfect, 1 is to say nothing, above 1 misleads."""
+    labels, llr = _checked(labels, llr)
+    return float((np.logaddexp(0, -llr[labels == 1]).mean() + np.logaddexp(0, llr[labels == 0]).mean()) / (2 * np.log(2)))
+
+
 def shift_prior(probability, source: float, target: float) -> np.ndarray:
     """Posterior of real under another share of real clips (Bayes' rule; Saerens et al. 2002, eq. 2.4)."""
     p = np.asarray(probability, dtype=float)

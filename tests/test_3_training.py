@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 import torch
 
-from utils import audio, training
+from utils import audio, cache, paths, probe, stems, training
 
 
 def test_pooling_by_hand():
     x = torch.tensor([[[1.0], [3.0], [2.0], [99.0]]])  # the last frame is padding
-    mean, spread, change = training.pool([(x, torch.tensor([3]))])[0].tolist()
+    mean, spread, change = stems.pool([(x, torch.tensor([3]))])[0].tolist()
     assert mean == pytest.approx(2.0)
     assert spread == pytest.approx(np.sqrt(2 / 3), abs=1e-5)
     assert change == pytest.approx((2 + 1) / 2)
@@ -23,9 +23,9 @@ def test_pooling_by_hand():
 def test_spec_augment_masks_about_its_share():
     rng = np.random.default_rng(0)
     features = torch.randn(400, 80)
-    masked = training.spec_augment(features, 0.1, rng)
+    masked = stems.spec_augment(features, 0.1, rng)
     assert 0.05 < float((masked != features).float().mean()) < 0.35
-    assert torch.equal(training.spec_augment(features, 0.0, rng), features)
+    assert torch.equal(stems.spec_augment(features, 0.0, rng), features)
 
 
 @pytest.fixture
@@ -54,27 +54,32 @@ def test_spliced_copies_hold_parts_of_their_own_fold_only(clips, monkeypatch):
         assert (np.sign(wave) == np.sign(marks[fold])).all()
 
 
-def test_a_fold_repeats_is_reused_and_opens_again(clips, tmp_path):
+def test_a_fold_repeats_is_reused_and_opens_again(clips, tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "CACHE", tmp_path / "cache")
     waves, train = clips
     config = training.Config("ge2e", views=1)
     made, rows = training.make_views(train, waves, config)
     keys = (rows["id"] + "/" + rows["view"].astype(str)).tolist()
     masked = (rows["view"] > 0).tolist()
-    training.stems(config, made, keys, masked, tmp_path / "features")
-    before = (tmp_path / "features" / "hidden.npy").stat().st_mtime_ns
-    training.stems(config, made, keys, masked, tmp_path / "features")
-    assert (tmp_path / "features" / "hidden.npy").stat().st_mtime_ns == before  # computed once
+    features = stems.compute(config, made, keys, masked).folder
+    before = (features / "hidden.npy").stat().st_mtime_ns
+    assert stems.compute(config, made, keys, masked).folder == features
+    assert (features / "hidden.npy").stat().st_mtime_ns == before  # computed once
+    clean = [waves[i] for i in waves]
+    monkeypatch.setattr(stems.workers, "in_processes", None)  # what was kept is found, clip by clip
+    assert probe.features(clean, {"ge2e": (0, 1, 2)}).shape == (len(clean), 3 * 3 * 256)
+    monkeypatch.undo()
 
-    one = training.run_fold(config, 0, rows, tmp_path / "features", tmp_path / "fold0")
-    again = training.run_fold(config, 0, rows, tmp_path / "features", tmp_path / "other")
+    one = training.run_fold(config, 0, rows, features, tmp_path / "fold0")
+    again = training.run_fold(config, 0, rows, features, tmp_path / "other")
     assert one["tuned"] == again["tuned"] and one["losses"] == again["losses"]
     assert set(one["tuned"]) == set(train.loc[train["fold"] == 0, "id"])  # scored: its own fold, clean copies only
     stamp = (tmp_path / "fold0" / "weights.safetensors").stat().st_mtime_ns
-    assert training.run_fold(config, 0, rows, tmp_path / "features", tmp_path / "fold0") == one
+    assert training.run_fold(config, 0, rows, features, tmp_path / "fold0") == one
     assert (tmp_path / "fold0" / "weights.safetensors").stat().st_mtime_ns == stamp  # not trained again
 
     other = training.Config("ge2e", views=1, body_lr=3e-4)
-    assert training.run_fold(other, 0, rows, tmp_path / "features", tmp_path / "fold0")["tuned"] != one["tuned"]
+    assert training.run_fold(other, 0, rows, features, tmp_path / "fold0")["tuned"] != one["tuned"]
 
     model = training.load_fold(tmp_path / "other")
     for name, score in one["tuned"].items():  # stems are kept in half precision: a small difference is expected
@@ -103,3 +108,52 @@ def test_workers_leave_when_their_parent_is_killed(tmp_path):
     os.kill(worker, 0)  # it lives
     parent.kill()
     assert parent.communicate(timeout=20)[0] == ""  # the pipe closes only when the worker is gone too
+
+
+def test_batches_are_alike_and_within_their_budget():
+    lengths = np.array([3, 9, 3, 4, 20, 3])
+    assert [rows.tolist() for rows in stems.batches(lengths, 9)] == [[0, 2, 5], [3], [1], [4]]  # 20 alone exceeds it
+    assert [rows.tolist() for rows in stems.batches(lengths, 16)] == [[0, 2, 5, 3], [1], [4]]
+    assert [rows.tolist() for rows in stems.batches(lengths, 16, exact=True)] == [[0, 2, 5], [3], [1], [4]]
+    assert stems.batches(np.array([], int), 9) == []
+
+
+def test_results_are_kept_by_content_and_the_oldest_go_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "CACHE", tmp_path)
+    rng, asked = np.random.default_rng(0), []
+    waves = [rng.standard_normal(100).astype(np.float32) for _ in range(6)]
+
+    def compute(missing):
+        asked.append(len(missing))
+        return [wave * 2 for wave in missing]
+
+    for _ in range(2):
+        assert all(np.array_equal(one, 2 * wave) for one, wave in zip(cache.cached(waves, "double", compute), waves, strict=True))
+    cache.cached([*waves, waves[0] + 1, waves[0] + 1], "double", compute)
+    cache.cached(waves[:1], "another setting", compute)
+    assert asked == [6, 1, 1]  # a clip twice is computed once; a changed clip or setting is another key
+    big = {f"big {i}": np.zeros(50_000, np.float32) for i in range(10)}  # 2 MB
+    cache.put(big)
+    cache.get(["big 0"])  # used last
+    cache.put({"new": np.zeros(1)}, limit_mb=1)
+    left = cache.get([*big, "new", *[cache.key_of(wave, "double") for wave in waves]])
+    assert "big 0" in left and "new" in left and "big 1" not in left and len(left) < 8
+    (tmp_path / "results.sqlite").write_bytes(b"no database" * 1000)
+    assert cache.get(["new"]) == {}  # what was lost is computed again
+    assert len(cache.cached(waves, "double", compute)) == 6
+
+
+def test_frozen_folders_make_room_but_not_while_used(clips, tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "CACHE", tmp_path)
+    home = tmp_path / "stems"
+    for i, name in enumerate(("first", "second", "third")):
+        (home / name).mkdir(parents=True)
+        (home / name / "hidden.npy").write_bytes(bytes(1000))
+        (home / f"{name}.lock").touch()
+        os.utime(home / f"{name}.lock", (i, i))
+    used = stems._use(home / "first")
+    stems.make_room(home, 2000e-9)
+    assert sorted(p.name for p in home.iterdir() if p.is_dir()) == ["first", "third"]
+    used.close()
+    stems.make_room(home, 1000e-9)
+    assert sorted(p.name for p in home.iterdir() if p.is_dir()) == ["third"]

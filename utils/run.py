@@ -55,7 +55,7 @@ PROFILES = {
     "smoke": ("inputs/smoke: a few dozen real clips, the smallest encoder. For the tests; minutes.", steps(
         {"ge2e": {"BACKBONE": "ge2e", "EPOCHS": 1}},
         {"RUN": "smoke", "COMPETITION": "smoke"}, nb01={"LID_CLIPS": 6, "COMPARE_CLIPS": 2}, nb02={"FOLDS": 2, "LEAST": 3},
-        nb05={"BACKBONE": "ge2e"}, nb08={"BOOTSTRAPS": 50, "SPEED_CLIPS": 6})),
+        nb05={"BACKBONE": "ge2e", "DEPTHS": [0, 1, 2]}, nb08={"BOOTSTRAPS": 50, "SPEED_CLIPS": 6})),
     "mini": ("inputs/mini: the mini competition, built from registry packages. Default; under 45 minutes on 2 cores.", steps(
         {"whisper-base": {"BACKBONE": "whisper-base"}, "campplus": {"BACKBONE": "campplus"},
          "ge2e": {"BACKBONE": "ge2e"}},

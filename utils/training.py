@@ -6,7 +6,6 @@ is shared by all folds and epochs. Work goes to single-threaded processes: resul
 """
 import hashlib
 import json
-import os
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ from torch.nn import functional as F
 
 from utils import augment, backbones, paths, workers
 from utils.audio import RATE
+from utils.stems import MAX_S, Stems, batches, code_digest, pool
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class Config:
     epochs: int = 1
     body_lr: float = 1e-4
     head_lr: float = 2e-5  # small: the head starts at its optimum
-    batch: int = 8
-    max_s: float = 15.0
+    batch_frames: int = 1600  # of 20 ms, padding included, a batch at most: 8 clips of 4 s
+    max_s: float = MAX_S
     head_c: float = 0.001  # inverse strength of the L2 penalty of the starting head
     spec_augment: float = 0.1  # share of frames and of bands masked in augmented copies, each
     fake_weight: float = 1.0  # above 1: a stricter model, misses fewer fakes
@@ -53,51 +53,12 @@ class Detector(nn.Module):
 
     def finish(self, stem_statistics: torch.Tensor, x: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
         """Logits from the stem's statistics (B, S) and its last depth (B, T, D) with valid `frames`."""
-        statistics = torch.cat([stem_statistics, pool(self.backbone.body(x, frames))], dim=1)
+        statistics = torch.cat([stem_statistics, pool(self.backbone.body(x, frames))], dim=1).to(self.centre.dtype)
         return self.head((statistics - self.centre) / self.scale)[:, 0]
 
     def forward(self, batch: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
         depths = self.backbone.stem(batch, frames)
         return self.finish(pool(depths), *depths[-1])
-
-
-def pool(depths: list) -> torch.Tensor:
-    """Per depth: mean, deviation and mean absolute change from frame to frame, over valid frames only: (B, features)."""
-    parts = []
-    for x, frames in depths:
-        valid = (torch.arange(x.shape[1])[None] < frames[:, None])[..., None]
-        count = frames[:, None].to(x.dtype)
-        mean = (x * valid).sum(1) / count
-        spread = ((x - mean[:, None]).square() * valid).sum(1) / count
-        change = ((x[:, 1:] - x[:, :-1]).abs() * valid[:, 1:]).sum(1) / (count - 1)
-        parts += [mean, (spread + 1e-6).sqrt(), change]
-    return torch.cat(parts, dim=1)
-
-
-def spec_augment(features: torch.Tensor, share: float, rng: np.random.Generator, span: int = 10) -> torch.Tensor:
-    """Mask spans of frames and of bands with the clip's mean, about `share` of each (Park et al. 2019)."""
-    features = features.clone()
-    for axis in (0, 1):
-        for _ in range(rng.poisson(share * features.shape[axis] / span)):
-            start = rng.integers(features.shape[axis])
-            features.narrow(axis, start, min(span, features.shape[axis] - start)).fill_(features.mean())
-    return features
-
-
-def processes() -> int:
-    """Processes for independent jobs: one a core, eight at most (each holds a model)."""
-    return min(8, os.cpu_count() or 1)
-
-
-def in_processes(function, jobs: list, label: str = "") -> list:
-    """`[function(*job) for job in jobs]` in single-threaded processes, in order, with a progress bar."""
-    with workers.pool(min(processes(), len(jobs))) as started:
-        return [f.result() for f in workers.progress([started.submit(_single, function, job) for job in jobs], label)]
-
-
-def _single(function, job):
-    torch.set_num_threads(1)
-    return function(*job)
 
 
 def make_views(train: pd.DataFrame, waves: dict, config: Config) -> tuple[list[np.ndarray], pd.DataFrame]:
@@ -120,86 +81,6 @@ def make_views(train: pd.DataFrame, waves: dict, config: Config) -> tuple[list[n
     return made, pd.DataFrame(rows)
 
 
-@torch.inference_mode()
-def _stem_of(config: Config, waves: list, keys: list[str], masked: list[bool], part: Path) -> list[tuple]:
-    """(stem statistics, body statistics, frames) of each clip; the last depths go to `part`, one after another."""
-    backbone = backbones.load(config.backbone, config.layers).eval()
-    result, hidden = [], []
-    for wave, key, mask in zip(waves, keys, masked, strict=True):
-        features = backbone.prepare(wave[: int(config.max_s * RATE)])
-        if mask:
-            features = spec_augment(features, config.spec_augment, workers.generator(config.seed, "mask", key))
-        depths = backbone.stem(features[None], torch.tensor([len(features)]))
-        x, frames = depths[-1]
-        hidden.append(x[0].half().numpy())
-        result.append((pool(depths)[0].numpy(), pool(backbone.body(x, frames))[0].numpy(), x.shape[1]))
-    np.save(part, np.concatenate(hidden))
-    return result
-
-
-@dataclass
-class Stems:
-    """Frozen results of clips: `stem` and `body` statistics (N, ·), and the stem's last depth as one array of frames
-    (float16, memory-mapped) with `ends` of each clip."""
-
-    stem: np.ndarray
-    body: np.ndarray
-    hidden: np.ndarray
-    ends: np.ndarray
-
-    def clip(self, i: int) -> torch.Tensor:
-        """Last stem depth of clip i, float32 (frames, D)."""
-        begin = self.ends[i - 1] if i else 0
-        return torch.from_numpy(np.asarray(self.hidden[begin : self.ends[i]], dtype=np.float32))
-
-    def batch(self, rows) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(stem statistics, padded hidden, frames) of some clips."""
-        hidden = [self.clip(i) for i in rows]
-        return (torch.from_numpy(self.stem[rows]), nn.utils.rnn.pad_sequence(hidden, batch_first=True),
-                torch.tensor([len(h) for h in hidden]))
-
-
-def stems(config: Config, waves: list, keys: list[str], masked: list[bool], folder: Path, label: str = "") -> Stems:
-    """Run the frozen part over clips once and keep it in `folder`; reuse it if settings, code and clips are the same.
-
-    Args: waves at 8 kHz; keys name them; masked says which get SpecAugment (augmented copies, never validation or test).
-    """
-    digest = hashlib.sha256(json.dumps([asdict(config), keys, masked]).encode() + code_digest())
-    for wave in waves:
-        digest.update(np.ascontiguousarray(wave).view(np.uint8))
-    mark, names = folder / "done.json", ("stem", "body", "hidden", "ends")
-    if not (mark.exists() and paths.read_json(mark)["digest"] == digest.hexdigest()):
-        mark.unlink(missing_ok=True)
-        cuts = np.array_split(np.arange(len(waves)), max(1, len(waves) // 40))
-        folder.mkdir(parents=True, exist_ok=True)
-        places = [folder / f"part{i}.npy" for i in range(len(cuts))]
-        jobs = [(config, [waves[i] for i in cut], [keys[i] for i in cut], [masked[i] for i in cut], place)
-                for cut, place in zip(cuts, places, strict=True)]
-        parts = [row for rows in in_processes(_stem_of, jobs, label) for row in rows]
-        arrays = {"stem": np.stack([p[0] for p in parts]), "body": np.stack([p[1] for p in parts]),
-                  "ends": np.cumsum([p[2] for p in parts])}
-        for name, array in arrays.items():
-            with paths.whole(folder / f"{name}.npy") as part:
-                np.save(part, array)
-        with paths.whole(folder / "hidden.npy") as part:  # many gigabytes for many clips: never in memory at once
-            width = np.load(places[0], mmap_mode="r").shape[1]
-            joined, at = np.lib.format.open_memmap(part, "w+", np.float16, (int(arrays["ends"][-1]), width)), 0
-            for place in places:
-                piece = np.load(place, mmap_mode="r")
-                joined[at : at + len(piece)], at = piece, at + len(piece)
-            joined.flush()
-        for place in places:
-            place.unlink()
-        paths.write_json(mark, {"digest": digest.hexdigest(), "config": asdict(config), "clips": len(waves)})
-    return Stems(*(np.load(folder / f"{name}.npy", mmap_mode="r" if name == "hidden" else None) for name in names))
-
-
-def code_digest() -> bytes:
-    """Hash of the code that decides features and weights."""
-    files = ("training.py", "backbones.py", "campplus.py", "augment.py", "audio.py")
-    return hashlib.sha256(b"".join((paths.ROOT / "utils" / f).read_bytes() for f in files)).digest()
-
-
 def start(config: Config, features: np.ndarray, labels: np.ndarray) -> Detector:
     """A detector whose head is the logistic regression on frozen `features` (stem and body statistics)."""
     torch.manual_seed(config.seed)
@@ -218,22 +99,24 @@ def start(config: Config, features: np.ndarray, labels: np.ndarray) -> Detector:
 def fine_tune(model: Detector, data: Stems, rows: np.ndarray, labels: np.ndarray, config: Config) -> list[float]:
     """Train body and head in place on `rows` of `data`; returns the mean loss of each epoch.
 
-    Clips of like length share a batch: little padding, and none of it is seen (masked attention and pooling).
+    Clips of like length share a batch: little padding, and attention and pooling see none of it (CAM++'s masks do).
     """
     groups = [{"params": list(model.backbone.parameters()), "lr": config.body_lr},
               {"params": list(model.head.parameters()), "lr": config.head_lr}]
     optimiser = torch.optim.AdamW(groups, weight_decay=0.01)
     lengths, losses = np.diff(data.ends, prepend=0)[rows], []
-    batches_of = -(-len(rows) // config.batch)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, [config.body_lr, config.head_lr],
-                                                   total_steps=config.epochs * batches_of, pct_start=0.1)
+    epochs = []
     for epoch in range(config.epochs):
+        rng = np.random.default_rng((config.seed, epoch))
+        mixed = rng.permutation(len(rows))  # which clips of like length share a batch changes from epoch to epoch
+        together = batches(-(-lengths[mixed] // 25) * 25, config.batch_frames)
+        epochs.append([mixed[together[i]] for i in rng.permutation(len(together))])
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, [config.body_lr, config.head_lr],
+                                                   total_steps=max(1, sum(map(len, epochs))), pct_start=0.1)
+    for epoch in epochs:
         model.train()
-        rng, total = np.random.default_rng((config.seed, epoch)), 0.0
-        order = np.lexsort((rng.random(len(rows)), lengths // 25))
-        batches = [order[i : i + config.batch] for i in range(0, len(order), config.batch)]
-        for index in rng.permutation(len(batches)):
-            chosen = batches[index]
+        total = 0.0
+        for chosen in epoch:
             target = torch.from_numpy(labels[chosen].astype(np.float32))
             weight = torch.where(target == 0, config.fake_weight, 1.0)
             loss = F.binary_cross_entropy_with_logits(model.finish(*data.batch(rows[chosen])), target, weight)
@@ -250,19 +133,18 @@ def fine_tune(model: Detector, data: Stems, rows: np.ndarray, labels: np.ndarray
 def run_fold(config: Config, fold: int, table: pd.DataFrame, features: Path, folder: Path) -> dict:
     """Train on the other folds, score this one and the test; keep weights and record in `folder`, or reuse them.
 
-    Args: table with id, view, label, fold (test rows: fold -1), one row a clip of the `Stems` in `features`.
+    Args: table with id, view, label, fold (test rows: fold -1), one row a clip of the `Stems` in the folder `features`.
     Returns the record: key, config, losses, seconds, frozen and tuned scores by id.
     """
     rows = np.flatnonzero((table["fold"] != fold) & (table["fold"] >= 0))
     wanted = np.flatnonzero(((table["fold"] == fold) & (table["view"] == 0)) | (table["fold"] == -1))
     labels = table["label"].to_numpy()[rows].astype(int)
-    key = hashlib.sha256((features / "done.json").read_bytes() + json.dumps([asdict(config), fold]).encode()
+    key = hashlib.sha256(features.name.encode() + json.dumps([asdict(config), fold]).encode()
                          + table.to_csv().encode() + code_digest()).hexdigest()[:16]
     if (record := finished(folder, key)) is not None:
         return record
     began = time.perf_counter()
-    data = Stems(*(np.load(features / f"{n}.npy", mmap_mode="r" if n == "hidden" else None)
-                   for n in ("stem", "body", "hidden", "ends")))
+    data = Stems.open(features)
     statistics = np.concatenate([data.stem, data.body], axis=1)
     model = start(config, statistics[rows], labels)
     with torch.inference_mode():
@@ -298,7 +180,7 @@ def load_fold(folder: Path) -> Detector:
 
 
 @torch.inference_mode()
-def score(model: Detector, wave: np.ndarray, max_s: float = 15.0) -> float:
+def score(model: Detector, wave: np.ndarray, max_s: float = MAX_S) -> float:
     """Log-odds of real for one 8 kHz clip, cut to `max_s` seconds."""
     features = model.backbone.prepare(wave[: int(max_s * RATE)])
     return float(model(features[None], torch.tensor([len(features)])))

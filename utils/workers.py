@@ -36,3 +36,21 @@ def progress(items=None, label: str = "", **options) -> tqdm:
     """`items` with a bar, hidden where `label` is empty; in a log one line every 15 s. `options` go to tqdm."""
     hidden = options.pop("disable", False) or not label
     return tqdm(items, desc=label, disable=hidden, mininterval=0.2 if sys.stderr.isatty() else 15, **options)
+
+
+def processes() -> int:
+    """Processes for independent jobs: one a core, eight at most (each holds a model)."""
+    return min(8, os.cpu_count() or 1)
+
+
+def in_processes(function, jobs: list, label: str = "") -> list:
+    """`[function(*job) for job in jobs]` in single-threaded processes, in order, with a progress bar."""
+    with pool(min(processes(), len(jobs))) as started:
+        return [f.result() for f in progress([started.submit(_single, function, job) for job in jobs], label)]
+
+
+def _single(function, job):
+    import torch
+
+    torch.set_num_threads(1)
+    return function(*job)

@@ -154,7 +154,7 @@ def test_language_of_real_prompts():
         waves.append(audio.resample(wave, rate, 8000))
     answers = language.detect(waves)
     assert [code for code, _ in answers] == codes
-    assert language._detect_here(waves[1:2])[0][1] == pytest.approx(answers[1][1], abs=1e-4)  # company does not matter
+    assert language.detect_here(waves[1:2])[0][1] == pytest.approx(answers[1][1], abs=1e-4)  # company does not matter
     code, confidence = language.detect_openai(language.openai_model(backbones.whisper_base()), waves[2])
     assert code == "ru" and abs(confidence - answers[2][1]) < 0.1
 

@@ -19,11 +19,11 @@ BUDGET_S = 40  # seconds a batch
 
 
 @torch.inference_mode()
-def _detect_here(waves: list[np.ndarray]) -> list[np.ndarray]:
-    """(index in LANGUAGES, probability) of clips at 8 kHz, computed in this process with Whisper base."""
+def detect_here(waves: list[np.ndarray]) -> list[tuple[str, float]]:
+    """What `detect` gives, computed in this process."""
     from utils.backbones import whisper_base
 
-    model, result = whisper_base(), [np.zeros(2)] * len(waves)
+    model, result = whisper_base(), [("", 0.0)] * len(waves)
     encoder = WhisperBackbone(model.encoder, len(model.encoder.layers))
     size = [min(30, GRID_S * np.ceil((len(wave) / RATE + PAD_S) / GRID_S)) for wave in waves]
     for seconds in sorted(set(size)):
@@ -36,7 +36,7 @@ def _detect_here(waves: list[np.ndarray]) -> list[np.ndarray]:
             state = model.decoder(input_ids=torch.full((len(part), 1), START), encoder_hidden_states=hidden).last_hidden_state
             logits = state[:, -1] @ model.decoder.embed_tokens.weight[FIRST : FIRST + 99].T
             for i, probability, index in zip(part, *F.softmax(logits, dim=1).max(dim=1), strict=True):
-                result[i] = np.array([float(index), float(probability)])
+                result[i] = list(LANGUAGES)[int(index)], float(probability)
     return result
 
 
@@ -50,17 +50,18 @@ def detect(waves: list[np.ndarray], label: str = "") -> list[tuple[str, float]]:
 
     The encoder sees the clip and a second of silence instead of 30 s: notebook 01 measures the agreement with openai-whisper.
     """
+    codes = list(LANGUAGES)
     code = b"".join((paths.ROOT / "utils" / name).read_bytes() for name in ("language.py", "backbones.py"))
 
     def compute(missing):
         order = np.argsort([len(wave) for wave in missing], kind="stable")  # like lengths side by side
         cuts = np.array_split(order, max(1, len(missing) // 60))
-        parts = workers.in_processes(_detect_here, [([missing[i] for i in cut],) for cut in cuts], label)
+        parts = workers.in_processes(detect_here, [([missing[i] for i in cut],) for cut in cuts], label)
         made = dict(zip(order.tolist(), (answer for part in parts for answer in part), strict=True))
-        return [made[i] for i in range(len(missing))]
+        return [np.array([codes.index(made[i][0]), made[i][1]]) for i in range(len(missing))]
 
     answers = cache.cached(waves, "language " + hashlib.sha256(code).hexdigest(), compute)
-    return [(list(LANGUAGES)[int(index)], float(probability)) for index, probability in answers]
+    return [(codes[int(index)], float(probability)) for index, probability in answers]
 
 
 def openai_model(model: WhisperModel):

@@ -55,7 +55,11 @@ PROFILES = {
     "smoke": ("inputs/smoke: a few dozen real clips, the smallest encoder. For the tests; minutes.", steps(
         {"ge2e": {"BACKBONE": "ge2e", "EPOCHS": 1}},
         {"RUN": "smoke", "COMPETITION": "smoke"}, nb01={"LID_CLIPS": 6, "COMPARE_CLIPS": 2}, nb02={"FOLDS": 2, "LEAST": 3},
-        nb05={"BACKBONE": "ge2e", "DEPTHS": [0, 1, 2]}, nb08={"BOOTSTRAPS": 50, "SPEED_CLIPS": 6})),
+        nb05={"BACKBONE": "ge2e", "DEPTHS": [0, 1, 2]}, nb08={"BOOTSTRAPS": 50, "SPEED_CLIPS": 6}) + [
+            Step("10_speed", {"RUN": "smoke", "COMPETITION": "smoke", "TRAINED": "smoke", "SECONDS": [4, 30], "ROUNDS": 1,
+                              "BATCH": 1, "LID_CLIPS": 4, "COST_CLIPS": 2, "HUB": ["whisper-tiny"], "HUB_CLIPS": 1,
+                              "GROWTH_CLIPS": 2000},
+                 needs=("08_evaluation",))]),
     "mini": ("inputs/mini: the mini competition, built from registry packages. Default; under 45 minutes on 2 cores.", steps(
         {"whisper-base": {"BACKBONE": "whisper-base"}, "campplus": {"BACKBONE": "campplus"},
          "ge2e": {"BACKBONE": "ge2e"}},
@@ -65,6 +69,8 @@ PROFILES = {
                    {"RUN": "full", "COMPETITION": "full"}, nb02={"EXTERNAL": ["demo_pages"], "FOLDS": 3, "STRENGTH_CLIPS": 4000})),
     "detector": ("inputs/mini and demonstration pages: the small detector that utils.predict scores recordings with. 20 minutes.",
                  [Step("09_detector", {"RUN": "detector", "COMPETITION": "mini", "EXTERNAL": ["demo_pages"]})]),
+    "speed": ("inputs/mini and what profile mini trained: what scoring and training cost beside the published ways. 40 minutes.",
+              [Step("10_speed", {"RUN": "speed", "COMPETITION": "mini"})]),
     "finvcup9": ("inputs/finvcup9th_1st_ds5: the real archive, put there by you. Needs a model hub or local weights, and "
                  "patience: the code runs on the CPU only so far.", steps(
         {"whisper-small": {"BACKBONE": "openai/whisper-small", "LAYERS": 12},

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from utils import augment, backbones, paths, workers
 from utils.audio import RATE
-from utils.stems import MAX_S, Stems, batches, code_digest, pool
+from utils.stems import MAX_S, Stems, code_digest, pool
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Config:
     epochs: int = 1
     body_lr: float = 1e-4
     head_lr: float = 2e-5  # small: the head starts at its optimum
-    batch_frames: int = 1600  # of 20 ms, padding included, a batch at most: 8 clips of 4 s
+    batch: int = 8
     max_s: float = MAX_S
     head_c: float = 0.001  # inverse strength of the L2 penalty of the starting head
     spec_augment: float = 0.1  # share of frames and of bands masked in augmented copies, each
@@ -105,18 +105,16 @@ def fine_tune(model: Detector, data: Stems, rows: np.ndarray, labels: np.ndarray
               {"params": list(model.head.parameters()), "lr": config.head_lr}]
     optimiser = torch.optim.AdamW(groups, weight_decay=0.01)
     lengths, losses = np.diff(data.ends, prepend=0)[rows], []
-    epochs = []
-    for epoch in range(config.epochs):
-        rng = np.random.default_rng((config.seed, epoch))
-        mixed = rng.permutation(len(rows))  # which clips of like length share a batch changes from epoch to epoch
-        together = batches(-(-lengths[mixed] // 25) * 25, config.batch_frames)
-        epochs.append([mixed[together[i]] for i in rng.permutation(len(together))])
+    batches_of = -(-len(rows) // config.batch)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, [config.body_lr, config.head_lr],
-                                                   total_steps=max(1, sum(map(len, epochs))), pct_start=0.1)
-    for epoch in epochs:
+                                                   total_steps=config.epochs * batches_of, pct_start=0.1)
+    for epoch in range(config.epochs):
         model.train()
-        total = 0.0
-        for chosen in epoch:
+        rng, total = np.random.default_rng((config.seed, epoch)), 0.0
+        order = np.lexsort((rng.random(len(rows)), lengths // 25))
+        batches = [order[i : i + config.batch] for i in range(0, len(order), config.batch)]
+        for index in rng.permutation(len(batches)):
+            chosen = batches[index]
             target = torch.from_numpy(labels[chosen].astype(np.float32))
             weight = torch.where(target == 0, config.fake_weight, 1.0)
             loss = F.binary_cross_entropy_with_logits(model.finish(*data.batch(rows[chosen])), target, weight)

@@ -1,0 +1,166 @@
+"""Scoring at a chosen precision, clips of like length together, and many files in processes.
+
+Threads: a process computes with one thread and there are as many processes as cores, so that cores are used and not fought
+over; one more thread a process reads, resamples and makes the features of the next clips while the model works on these.
+"""
+import copy
+import csv
+import functools
+import hashlib
+import shutil
+import tempfile
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from utils import audio, backbones, paths, stems, training, workers
+
+PRECISIONS = {"fp64": torch.float64, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "int8": torch.qint8}
+BATCH_S = 32  # seconds of audio a batch, padding included: 8 clips of 4 s
+SHARD, GROUP = 256, 32  # files a job, whose scores appear together; files read at once
+
+
+class Engine:
+    """A detector whose backbone computes at one of `PRECISIONS`; pooling and head stay in float32 (fp64: all in float64).
+
+    int8 rounds the weights of linear and recurrent layers once and their inputs batch by batch (PyTorch's dynamic quantisation).
+    Of the engines measured on 4 s clips it was as fast as ONNX Runtime's and faster than CTranslate2's (README, *Speed*), and it
+    gives every depth, which pooling needs. Raises ValueError if `precision` is unknown or changes nothing in this backbone.
+    """
+
+    def __init__(self, model: training.Detector, precision: str = "fp32"):
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision {precision!r}: there are {', '.join(PRECISIONS)}")
+        model, self.dtype, self.parameters = copy.deepcopy(model).eval(), torch.float32, backbones.parameters(model)
+        if precision == "int8":
+            layers = {nn.Linear, nn.LSTM}
+            if not any(type(m) in layers for m in model.backbone.modules()):
+                raise ValueError(f"int8: {type(model.backbone).__name__} has no linear or recurrent layer to quantise")
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # that it is to move out of torch: requirements.txt says so beside the pin
+                model.backbone = torch.ao.quantization.quantize_dynamic(model.backbone, layers, dtype=torch.qint8)
+        else:
+            self.dtype = PRECISIONS[precision]
+            (model if precision == "fp64" else model.backbone).to(self.dtype)
+        self.model = model
+
+    @torch.inference_mode()
+    def scores(self, waves: list[np.ndarray]) -> np.ndarray:
+        """Log-odds of real of 8 kHz waves, float64 (N,); each is cut to `stems.MAX_S` seconds."""
+        return self.finish(self.prepare(waves))
+
+    def prepare(self, waves: list[np.ndarray]) -> list[torch.Tensor]:
+        """Input features of 8 kHz waves."""
+        return [self.model.backbone.prepare(wave[: int(stems.MAX_S * audio.RATE)]) for wave in waves]
+
+    @torch.inference_mode()
+    def finish(self, features: list[torch.Tensor]) -> np.ndarray:
+        """What `scores` does, from the features."""
+        result = np.zeros(len(features))
+        a_second = 16000 if features and features[0].shape[1] == 1 else 100  # samples or frames
+        lengths = np.array([len(f) for f in features], int)
+        for rows in stems.batches(lengths, BATCH_S * a_second, exact=not self.model.backbone.takes_padding):
+            batch = nn.utils.rnn.pad_sequence([features[i] for i in rows], batch_first=True).to(self.dtype)
+            result[rows] = self.model(batch, torch.from_numpy(lengths[rows])).double().numpy()
+        return result
+
+    def rows(self, waves: list[np.ndarray]) -> list[dict[str, str]]:
+        """What `score_files` writes of each wave."""
+        return [{"score": f"{score:.6f}"} for score in self.scores(waves)]
+
+
+def open_fold(folder: str, precision: str = "fp32") -> Engine:
+    """Engine of a fold that notebook 04 trained."""
+    return Engine(training.load_fold(Path(folder)), precision)
+
+
+def read_ahead(items: list, function: Callable) -> Iterator:
+    """`function(item)` of each, in order; one thread is an item ahead of the reader."""
+    with ThreadPoolExecutor(1) as thread:
+        waiting = deque()
+        for item in items:
+            waiting.append(thread.submit(function, item))
+            if len(waiting) == 2:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _read(files: list[Path]) -> list[tuple[Path, np.ndarray | None, str]]:
+    result = []
+    for file in files:
+        try:
+            result.append((file, audio.read(file), ""))
+        except audio.AudioError as error:
+            result.append((file, None, str(error)))
+    return result
+
+
+@functools.lru_cache(maxsize=1)
+def _opened(opener: Callable, arguments: tuple):
+    return opener(*arguments)
+
+
+def _shard(opener: Callable, arguments: tuple, files: list[Path], place: Path) -> None:
+    """Score some files in this process and write their rows to `place`, whole."""
+    judge, rows = _opened(opener, arguments), []
+    for group in read_ahead([files[at : at + GROUP] for at in range(0, len(files), GROUP)], _read):
+        scored = iter(judge.rows([wave for _, wave, _ in group if wave is not None]))
+        rows += [{"file": str(file), **(next(scored) if wave is not None else {}), "error": error} for file, wave, error in group]
+    with paths.whole(place) as part, part.open("w", newline="", encoding="utf-8") as target:
+        writer = csv.DictWriter(target, list(dict.fromkeys(name for row in rows for name in row)))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def score_files(files: list[Path], opener: Callable, arguments: tuple = (), keep: Path | None = None, processes: int = 0,
+                label: str = "") -> Iterator[dict[str, str]]:
+    """Rows of files, in order: `file`, what `opener(*arguments).rows(waves)` says of each, `error` of one that cannot be read.
+
+    Args: `opener` a function of a module; `keep` a folder where finished shards wait for a second start after a kill (the
+    caller removes it when all is done); `processes` as many as cores unless given. Memory does not grow with the files: few
+    shards are on their way at once, and their rows lie on disk.
+    Raises what the judge raises.
+    """
+    with tempfile.TemporaryDirectory() as spare:
+        digest = hashlib.sha256(repr([opener.__qualname__, arguments]).encode() + stems.code_digest())
+        home, shards = keep or Path(spare), [files[at : at + SHARD] for at in range(0, len(files), SHARD)]
+        home.mkdir(parents=True, exist_ok=True)
+        processes = min(processes or workers.processes(), len(shards))
+
+        def place(shard: list[Path]) -> Path:
+            mark = digest.copy()
+            for file in shard:
+                status = file.stat() if file.exists() else None
+                mark.update(f"{file}\0{status and (status.st_size, status.st_mtime_ns)}\0".encode())
+            return home / f"{mark.hexdigest()[:24]}.csv"
+
+        with workers.pool(max(1, processes)) as pool, workers.progress(label=label, total=len(files), unit="clip") as bar:
+            waiting, todo = deque(), deque(shards)
+            while todo or waiting:
+                while todo and len(waiting) < 2 * processes:
+                    shard = todo.popleft()
+                    target = place(shard)
+                    job = None if target.exists() else (opener, arguments, shard, target)
+                    if job and processes == 1:  # few files: no process of its own
+                        _shard(*job)
+                        job = None
+                    waiting.append((target, pool.submit(workers._single, _shard, job) if job else None))
+                target, running = waiting.popleft()
+                if running:
+                    running.result()
+                with target.open(newline="", encoding="utf-8") as file:
+                    for row in csv.DictReader(file):
+                        bar.update()
+                        yield row
+
+
+def clear(keep: Path) -> None:
+    """Remove the shards that `score_files` kept."""
+    shutil.rmtree(keep, ignore_errors=True)

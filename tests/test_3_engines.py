@@ -114,6 +114,7 @@ def test_operations_by_hand():
 
 def test_cost_is_that_of_a_process_of_its_own(waves):
     found = cost.alone([(cost.drawn, ("ge2e", 1, "fp32"))], waves[:2])
+    assert np.allclose(found["scores"][:, 0], cost.drawn("ge2e", 1, "fp32").scores(waves[:2]), atol=1e-4)
     assert found["parameters (M)"] == pytest.approx(1.35, abs=0.1) and found["peak RAM (GB)"] < 4 and found["× real time"] > 1
     with pytest.raises(ValueError, match="precision"):
         cost.alone([(cost.drawn, ("ge2e", 1, "fp8"))], waves[:1])

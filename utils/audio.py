@@ -84,7 +84,8 @@ def decode(data: bytes, name: str, rate: int = RATE, expect_rate: int | None = N
     try:
         wave, native = sf.read(io.BytesIO(data), dtype="float32", always_2d=True)
     except (sf.LibsndfileError, RuntimeError) as error:
-        raise AudioError(f"{name}: not audio that can be read ({str(error).rstrip('.')})") from error
+        reason = getattr(error, "error_string", str(error)).rstrip(".")  # the whole message names an object in memory
+        raise AudioError(f"{name}: not audio that can be read ({reason})") from error
     if expect_rate and native != expect_rate:
         raise AudioError(f"{name}: {native} Hz where {expect_rate} Hz is expected")
     return resample(check_wave(wave.mean(axis=1), name, native), native, rate)

@@ -199,17 +199,18 @@ def _cost(openers: list, waves: list[np.ndarray]) -> dict:
     for engine in opened:
         engine.scores(waves[:1])
     began = time.perf_counter()
-    scores = [engine.scores([wave]) for wave in waves for engine in opened]
+    scores = np.array([[engine.scores([wave])[0] for engine in opened] for wave in waves])
     seconds = time.perf_counter() - began
     return {"parameters (M)": sum(e.parameters for e in opened) / 1e6, "peak RAM (GB)": peak_mb() / 1e3,
-            "× real time": sum(map(len, waves)) / RATE / seconds, "score": float(np.mean(scores))}
+            "× real time": sum(map(len, waves)) / RATE / seconds, "scores": scores}
 
 
 def alone(openers: list, waves: list[np.ndarray]) -> dict:
     """Cost of scoring clips one by one, with one thread, in a fresh process.
 
     Args: `openers` [(function, arguments)] that give engines, scored one after another (the folds of a model); waves at 8 kHz.
-    Returns parameters (M), peak RAM (GB), × real time (seconds of audio a second), all engines together. Raises what they raise.
+    Returns parameters (M), peak RAM (GB), × real time (seconds of audio a second), all engines together, and the scores
+    (clips, engines). Raises what the engines raise.
     """
     with workers.pool(1) as pool:
         return pool.submit(workers._single, _cost, (openers, waves)).result()
@@ -241,11 +242,6 @@ def matrix_rate(threads: int, rows: int = 1600, width: int = 512, inner: int = 2
             count += 1
         best = max(best, 2 * rows * width * inner * count / (time.perf_counter() - began))
     return best
-
-
-def fold_scores(folder: str, precision: str, waves: list[np.ndarray]) -> np.ndarray:
-    """Log-odds of real of 8 kHz waves by a trained fold at a precision, in this process."""
-    return engines.open_fold(folder, precision).scores(waves)
 
 
 def _languages(waves: list[np.ndarray]) -> tuple[list, list, float, float]:

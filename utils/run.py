@@ -55,11 +55,7 @@ PROFILES = {
     "smoke": ("inputs/smoke: a few dozen real clips, the smallest encoder. For the tests; minutes.", steps(
         {"ge2e": {"BACKBONE": "ge2e", "EPOCHS": 1}},
         {"RUN": "smoke", "COMPETITION": "smoke"}, nb01={"LID_CLIPS": 6, "COMPARE_CLIPS": 2}, nb02={"FOLDS": 2, "LEAST": 3},
-        nb05={"BACKBONE": "ge2e", "DEPTHS": [0, 1, 2]}, nb08={"BOOTSTRAPS": 50, "SPEED_CLIPS": 6}) + [
-            Step("10_speed", {"RUN": "smoke", "COMPETITION": "smoke", "TRAINED": "smoke", "SECONDS": [4, 30], "ROUNDS": 1,
-                              "BATCH": 1, "LID_CLIPS": 4, "COST_CLIPS": 2, "HUB": ["whisper-tiny"], "HUB_CLIPS": 1,
-                              "GROWTH_CLIPS": 2000},
-                 needs=("08_evaluation",))]),
+        nb05={"BACKBONE": "ge2e", "DEPTHS": [0, 1, 2]}, nb08={"BOOTSTRAPS": 50, "SPEED_CLIPS": 6})),
     "mini": ("inputs/mini: the mini competition, built from registry packages. Default; under 45 minutes on 2 cores.", steps(
         {"whisper-base": {"BACKBONE": "whisper-base"}, "campplus": {"BACKBONE": "campplus"},
          "ge2e": {"BACKBONE": "ge2e"}},

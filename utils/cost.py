@@ -64,7 +64,7 @@ class Ours:
 
     def __init__(self):
         self.model = detector_of(backbones.load("whisper-base", 6))
-        self.engine = engines.Engine(self.model, self.precision)
+        self.engine = engines.Engine(self.model, self.precision, max_s=30.0)
 
     def score(self, waves):
         return self.engine.scores(waves)

@@ -34,9 +34,10 @@ class Engine:
     gives every depth, which pooling needs. Raises ValueError if `precision` is unknown or changes nothing in this backbone.
     """
 
-    def __init__(self, model: training.Detector, precision: str = "fp32"):
+    def __init__(self, model: training.Detector, precision: str = "fp32", max_s: float = stems.MAX_S):
         if precision not in PRECISIONS:
             raise ValueError(f"precision {precision!r}: there are {', '.join(PRECISIONS)}")
+        self.max_s = max_s
         model, self.dtype, self.parameters = copy.deepcopy(model).eval(), torch.float32, backbones.parameters(model)
         if precision == "int8":
             layers = {nn.Linear, nn.LSTM}
@@ -52,12 +53,12 @@ class Engine:
 
     @torch.inference_mode()
     def scores(self, waves: list[np.ndarray]) -> np.ndarray:
-        """Log-odds of real of 8 kHz waves, float64 (N,); each is cut to `stems.MAX_S` seconds."""
+        """Log-odds of real of 8 kHz waves, float64 (N,); each is cut to `max_s` seconds."""
         return self.finish(self.prepare(waves))
 
     def prepare(self, waves: list[np.ndarray]) -> list[torch.Tensor]:
         """Input features of 8 kHz waves."""
-        return [self.model.backbone.prepare(wave[: int(stems.MAX_S * audio.RATE)]) for wave in waves]
+        return [self.model.backbone.prepare(wave[: int(self.max_s * audio.RATE)]) for wave in waves]
 
     @torch.inference_mode()
     def finish(self, features: list[torch.Tensor]) -> np.ndarray:

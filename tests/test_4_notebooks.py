@@ -191,3 +191,17 @@ def test_smoke_undisturbed_killed_and_with_a_broken_clip(tmp_path):
     for clip, reason in zip(clips, ("not audio", "empty file", "NaN", "no such file"), strict=True):
         assert any(clip.name in line and reason in line for line in reported.splitlines())
     assert not (killed / "submissions" / "smoke.csv").exists()
+
+
+def test_the_real_archives_layout_yields_a_submission(tmp_path):
+    """30 clips of the real archive in its layout, with every notebook: no special case."""
+    sample = paths.ROOT.parent / "shared" / "competition_sample"
+    if not sample.exists():
+        pytest.skip("clips of the real archive are not here")
+    shutil.copytree(sample, tmp_path / "inputs" / "sample")
+    process = command(tmp_path, "--set", "COMPETITION=sample", "--set", "RUN=sample")
+    output, _ = process.communicate(timeout=900)
+    assert process.returncode == 0, output
+    lines = (tmp_path / "submissions" / "sample.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in lines] == sorted(p.name for p in (sample / "test").glob("*.wav"))
+    assert {line.split(",")[1] for line in lines} <= {"0", "1"}

@@ -26,6 +26,7 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from utils import audio, corpora, paths, synth, synth_full, workers
 from utils.fetch import FetchError, fetch
@@ -163,21 +164,22 @@ def run_job(system: str, items: list, path) -> None:
 
     A line that the system cannot say is stored as its error, to be reported by `synthesise`.
     """
-    make = synth_full.SYSTEMS[system].load(SEED)
     arrays = {}
-    for clip, item in items:
-        try:
-            wave, rate = make(item)
-        except (FetchError, GeneratorUnavailable, MemoryError, TimeoutError, subprocess.TimeoutExpired):
-            raise  # not the line's fault: the job is tried again by the next build
-        except (ValueError, RuntimeError, LookupError, subprocess.CalledProcessError) as error:
-            if getattr(error, "returncode", 0) < 0:
-                raise  # a program that was killed from outside (out of memory)
-            arrays[clip.id + "/error"] = np.array(str(error)[:300])
-            continue
-        peak = max(1.0, float(np.abs(wave).max(initial=0)))
-        arrays[clip.id] = (np.nan_to_num(wave) / peak * 32767).astype(np.int16)
-        arrays[clip.id + "/rate"] = np.array(rate)
+    with threadpool_limits(1):  # jobs run side by side; and how matrix products are cut into threads shows in the last bit
+        make = synth_full.SYSTEMS[system].load(SEED)
+        for clip, item in items:
+            try:
+                wave, rate = make(item)
+            except (FetchError, GeneratorUnavailable, MemoryError, TimeoutError, subprocess.TimeoutExpired):
+                raise  # not the line's fault: the job is tried again by the next build
+            except (ValueError, RuntimeError, LookupError, subprocess.CalledProcessError) as error:
+                if getattr(error, "returncode", 0) < 0:
+                    raise  # a program that was killed from outside (out of memory)
+                arrays[clip.id + "/error"] = np.array(str(error)[:300])
+                continue
+            peak = max(1.0, float(np.abs(wave).max(initial=0)))
+            arrays[clip.id] = (np.nan_to_num(wave) / peak * 32767).astype(np.int16)
+            arrays[clip.id + "/rate"] = np.array(rate)
     with paths.whole(path) as part, part.open("wb") as file:
         np.savez_compressed(file, **arrays)
 

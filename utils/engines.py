@@ -29,9 +29,9 @@ SHARD, GROUP = 256, 32  # files a job, whose scores appear together; files read 
 class Engine:
     """A detector whose backbone computes at one of `PRECISIONS`; pooling and head stay in float32 (fp64: all in float64).
 
-    int8 rounds the weights of linear and recurrent layers once and their inputs batch by batch (PyTorch's dynamic quantisation).
-    Of the engines measured on 4 s clips it was as fast as ONNX Runtime's and faster than CTranslate2's (README, *Speed*), and it
-    gives every depth, which pooling needs. Raises ValueError if `precision` is unknown or changes nothing in this backbone.
+    int8 rounds the weights of linear and recurrent layers once and their inputs batch by batch (PyTorch's dynamic quantisation):
+    no second copy of the model in another format, and every depth is there for pooling. Raises ValueError if `precision` is
+    unknown or changes nothing in this backbone.
     """
 
     def __init__(self, model: training.Detector, precision: str = "fp32", max_s: float = stems.MAX_S):

@@ -85,7 +85,8 @@ def _load_festival(seed: int):
             done = subprocess.run([str(root / "usr/bin/festival"), "--datadir", data, "--libdir", data, "-b", str(script)],
                                   cwd=data, env=environment, capture_output=True, text=True, errors="replace", timeout=120)
             if not out.exists():
-                raise ValueError(f"festival, {line.voice}: no sound for {text!r}: {done.stderr.strip()[-200:]}")
+                reason = done.stderr.replace(folder, "").strip()  # the folder has another name each time
+                raise ValueError(f"festival, {line.voice}: no sound for {text!r}: {reason[-200:]}")
             return sf.read(out, dtype="float32")
 
     return make

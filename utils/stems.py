@@ -123,8 +123,13 @@ def _use(folder: Path):
 
 def make_room(home: Path, limit_gb: float = STEMS_GB) -> None:
     """Remove the least recently used folders that nobody uses until all fit in `limit_gb`."""
-    size = {f: sum(p.stat().st_size for p in f.iterdir()) for f in home.iterdir() if f.is_dir()}
-    for folder in sorted(size, key=lambda f: f.with_suffix(".lock").stat().st_mtime_ns):
+    size, used = {}, {}
+    for folder in home.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # another process makes or removes it just now
+            if folder.is_dir():
+                used[folder] = folder.with_suffix(".lock").stat().st_mtime_ns
+                size[folder] = sum(p.stat().st_size for p in folder.iterdir())
+    for folder in sorted(size, key=used.get):
         if sum(size.values()) <= limit_gb * 1e9:
             return
         with folder.with_suffix(".lock").open("a") as mark, contextlib.suppress(BlockingIOError):
@@ -146,10 +151,11 @@ def compute(config, waves: list, keys: list[str], masked: list[bool], label: str
     for wave in waves:
         digest.update(hashlib.sha256(np.ascontiguousarray(wave)).digest())
     folder = paths.CACHE / "stems" / digest.hexdigest()[:32]
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_suffix(".making").open("w") as making, _use(folder) as used:
         fcntl.flock(making, fcntl.LOCK_EX)  # a second process that wants it waits, and finds it done
         os.utime(used.name)
+        folder.mkdir(exist_ok=True)  # under the lock: nobody clears it any more
         if not (folder / "done.json").exists():
             _make_stems(config, waves, keys, masked, folder, label)
         result = Stems.open(folder)

@@ -18,7 +18,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 from torch.nn import functional as F
 
-from utils import augment, backbones, paths, workers
+from utils import augment, backbones, paths, stems, workers
 from utils.audio import RATE
 from utils.stems import MAX_S, Stems, code_digest, pool
 
@@ -33,7 +33,7 @@ class Config:
     epochs: int = 1
     body_lr: float = 1e-4
     head_lr: float = 2e-5  # small: the head starts at its optimum
-    batch: int = 8
+    batch: int = 8  # clips of median length a step
     max_s: float = MAX_S
     head_c: float = 0.001  # inverse strength of the L2 penalty of the starting head
     spec_augment: float = 0.1  # share of frames and of bands masked in augmented copies, each
@@ -99,20 +99,21 @@ def start(config: Config, features: np.ndarray, labels: np.ndarray) -> Detector:
 def fine_tune(model: Detector, data: Stems, rows: np.ndarray, labels: np.ndarray, config: Config) -> list[float]:
     """Train body and head in place on `rows` of `data`; returns the mean loss of each epoch.
 
-    Clips of like length share a batch: little padding, and attention and pooling see none of it (CAM++'s masks do).
+    Clips of like length share a batch, as many as have the frames of `config.batch` clips of median length: a step costs
+    alike whatever its clips, there is little padding, and attention and pooling see none of it (CAM++'s masks do).
     """
     groups = [{"params": list(model.backbone.parameters()), "lr": config.body_lr},
               {"params": list(model.head.parameters()), "lr": config.head_lr}]
     optimiser = torch.optim.AdamW(groups, weight_decay=0.01)
-    lengths, losses = np.diff(data.ends, prepend=0)[rows], []
-    batches_of = -(-len(rows) // config.batch)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, [config.body_lr, config.head_lr],
-                                                   total_steps=config.epochs * batches_of, pct_start=0.1)
+    lengths, losses, schedule = np.diff(data.ends, prepend=0)[rows], [], None
+    like, budget = (lengths // 25 + 1) * 25, int(config.batch * np.median(lengths))
     for epoch in range(config.epochs):
         model.train()
         rng, total = np.random.default_rng((config.seed, epoch)), 0.0
-        order = np.lexsort((rng.random(len(rows)), lengths // 25))
-        batches = [order[i : i + config.batch] for i in range(0, len(order), config.batch)]
+        order = rng.permutation(len(rows))
+        batches = [order[batch] for batch in stems.batches(like[order], budget)]  # as many in each epoch
+        schedule = schedule or torch.optim.lr_scheduler.OneCycleLR(
+            optimiser, [config.body_lr, config.head_lr], total_steps=config.epochs * len(batches), pct_start=0.1)
         for index in rng.permutation(len(batches)):
             chosen = batches[index]
             target = torch.from_numpy(labels[chosen].astype(np.float32))

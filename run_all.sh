@@ -13,10 +13,10 @@ case " $* " in
 *" --help "* | *" -h "*) exec "$python" -m utils.run --help ;;
 esac
 
-venv=${DFS_VENV:-.venv}
+venv=$(realpath -m "${DFS_VENV:-.venv}")
 # apt_unpack NAME FOLDER: unpack a Debian package there, without root and without installing it
 apt_unpack() {
-    local state="$PWD/$venv/apt"
+    local state="$venv/apt"
     mkdir -p "$state/lists/partial" "$state/cache/archives/partial"
     local apt=(apt-get -qq -o "Dir::State::lists=$state/lists" -o "Dir::Cache=$state/cache" -o Debug::NoLocking=1
         -o APT::Sandbox::User= -o APT::Update::Post-Invoke= -o APT::Update::Post-Invoke-Success=)
@@ -34,7 +34,7 @@ make_venv() {
         exit 1
     fi
     local wheel
-    wheel=$(ls "$PWD/$venv"/pip-whl/usr/share/python-wheels/pip-*.whl)
+    wheel=$(ls "$venv"/pip-whl/usr/share/python-wheels/pip-*.whl)
     "$venv/bin/python" "$wheel/pip" install --quiet --no-index "$wheel"
     rm -rf "$venv/pip-whl"
 }
@@ -49,7 +49,7 @@ if [ "$(cat "$venv/.installed" 2>/dev/null || true)" != "$wanted" ]; then
     echo "$wanted" > "$venv/.installed"
 fi
 # LightGBM's wheel does not bring OpenMP, and a minimal Debian does not have it
-openmp="$PWD/$venv/openmp"
+openmp="$venv/openmp"
 [ -d "$openmp" ] && export LD_LIBRARY_PATH="$(echo "$openmp"/usr/lib/*-linux-gnu)${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 if ! "$venv/bin/python" -c 'import lightgbm' 2>/dev/null; then
     say "libgomp1 is not installed: fetching it with apt-get download"
@@ -60,7 +60,7 @@ if ! "$venv/bin/python" -c 'import lightgbm' 2>/dev/null; then
     export LD_LIBRARY_PATH="$(echo "$openmp"/usr/lib/*-linux-gnu)${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
     "$venv/bin/python" -c 'import lightgbm'
 fi
-export PATH="$PWD/$venv/bin:$PATH" PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" TOKENIZERS_PARALLELISM=false
+export PATH="$venv/bin:$PATH" PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" TOKENIZERS_PARALLELISM=false
 if [ "${1:-}" = test ]; then
     shift
     ruff check .

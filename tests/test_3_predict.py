@@ -1,10 +1,12 @@
 """The detector that recordings are scored with: saved and opened again, honest about files that it cannot score."""
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
 import soundfile as sf
 
-from utils import audio, detector, paths, predict, probe
+from utils import audio, detector, engines, paths, predict, probe
 
 DEPTHS = {"ge2e": (0, 1, 2), "campplus": (0,)}  # not in the order of the alphabet, which JSON may bring them into
 
@@ -63,6 +65,24 @@ def test_the_command_scores_folders_and_names_what_it_cannot(folder, tmp_path, c
     assert len(pd.read_csv(tmp_path / "scores.csv")) == 3
     assert predict.main([str(tmp_path), "--detector", str(tmp_path)]) == 1
     assert "--profile detector" in capsys.readouterr().err
+
+
+def test_rows_kept_by_a_killed_run_are_not_taken_for_another_detectors(folder, tmp_path):
+    home, waves, _ = folder
+    sf.write(tmp_path / "hiss.wav", waves[0], 8000)
+    another = tmp_path / "detector"
+    shutil.copytree(home, another)
+
+    def score():
+        version = predict.load_detector(another).version
+        return list(engines.score_files([tmp_path / "hiss.wav"], predict.Judge, (str(another), version), tmp_path / "keep"))
+
+    first = score()
+    assert score() == first and len(list((tmp_path / "keep").iterdir())) == 1
+    paths.write_json(another / "card.json", paths.read_json(another / "card.json") | {"threshold": 1.0})
+    assert (first[0]["decision"], score()[0]["decision"]) == ("bona fide", "spoof")
+    with pytest.raises(ValueError, match="changed while"):
+        predict.Judge(str(another), "another version")
 
 
 def test_the_released_detector_is_small_and_knows_its_limits():

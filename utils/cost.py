@@ -60,10 +60,10 @@ def drawn(name: str, layers: int, precision: str) -> engines.Engine:
 class Ours:
     """Whisper base, all six layers, on real frames, batches of like length."""
 
-    precision = "fp32"
+    layers, precision = 6, "fp32"
 
     def __init__(self):
-        self.model = detector_of(backbones.load("whisper-base", 6))
+        self.model = detector_of(backbones.load("whisper-base", self.layers))
         self.engine = engines.Engine(self.model, self.precision, max_s=30.0)
 
     def score(self, waves):
@@ -79,6 +79,12 @@ class OursInt8(Ours):
     """The same with int8 weights, for scoring."""
 
     precision = "int8"
+
+
+class OursUsed(OursInt8):
+    """The lowest three layers, which notebook 04 and the released detector use, with int8 weights."""
+
+    layers = 3
 
 
 class Stock:
@@ -151,7 +157,7 @@ class Baseline:
         return F.cross_entropy(self._logits(waves, 1), labels)
 
 
-RIVALS = {"ours": Ours, "ours, int8": OursInt8, "stock": Stock, "openai": OpenAI, "cnn": Baseline}
+RIVALS = {"ours": Ours, "ours, int8": OursInt8, "ours, int8, 3 layers": OursUsed, "stock": Stock, "openai": OpenAI, "cnn": Baseline}
 
 
 @functools.cache

@@ -4,6 +4,7 @@ Whisper base (convolutions, layers 1–3) and CAM++ (front end, two dense blocks
 standardised → principal components → support vector machine with a Gaussian kernel → calibrated log-odds of bona fide. Notebook
 09 trains and judges it. The file holds numbers alone (safetensors): no clip can be heard from it.
 """
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,8 @@ class Detector:
             raise FileNotFoundError(f"{folder}/detector.safetensors is missing: check the clone, or make it with "
                                     "./run_all.sh --profile detector")
         self.card = paths.read_json(folder / "card.json")
+        files = (folder / "detector.safetensors", folder / "card.json")
+        self.version = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
         self.weights = {name: value.astype(np.float32) for name, value in load_file(folder / "detector.safetensors").items()}
 
     def pieces(self, wave: np.ndarray) -> list[tuple[float, float, float]]:

@@ -26,30 +26,59 @@ BATCH_S = 32  # seconds of audio a batch, padding included: 8 clips of 4 s
 SHARD, GROUP = 256, 32  # files a job, whose scores appear together; files read at once
 
 
+class _Depths(nn.Module):
+    """All depths of a backbone, body included, as one row of tensors: x, frames, x, frames …"""
+
+    def __init__(self, backbone: nn.Module):
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, batch, frames):
+        depths = self.backbone.stem(batch, frames)
+        return tuple(part for depth in (*depths, *self.backbone.body(*depths[-1])) for part in depth)
+
+
+def _int8(backbone: nn.Module) -> Callable:
+    """What `_Depths` computes, by ONNX Runtime on as many threads as torch has now."""
+    import onnxruntime
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    if not any(type(m) in (nn.Linear, nn.LSTM) for m in backbone.modules()):
+        raise ValueError(f"int8: {type(backbone).__name__} has no linear or recurrent layer to quantise")
+    trial = backbone.prepare(audio.coloured_noise(audio.RATE, 3, np.random.default_rng(0)))
+    shorter = len(trial) // 4 * 2 if backbone.takes_padding else len(trial)  # so that the mask is in the graph
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = torch.get_num_threads(), 3
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # export by tracing is to go: requirements.txt says so beside the pin
+        exact, rounded = f"{folder}/exact.onnx", f"{folder}/rounded.onnx"
+        torch.onnx.export(_Depths(backbone), (torch.stack([trial, trial]), torch.tensor([len(trial), shorter])), exact, dynamo=False,
+                          opset_version=17, input_names=["batch", "frames"], dynamic_axes={"batch": [0, 1], "frames": [0]})
+        large = backbones.parameters(backbone) > 4e8  # one file holds 2 GB at most
+        quantize_dynamic(exact, rounded, op_types_to_quantize=["MatMul", "LSTM"], weight_type=QuantType.QInt8,
+                         use_external_data_format=large)
+        session = onnxruntime.InferenceSession(rounded, options, providers=["CPUExecutionProvider"])
+    return lambda batch, frames: [torch.from_numpy(part) for part in
+                                  session.run(None, {"batch": batch.numpy(), "frames": frames.numpy()})]
+
+
 class Engine:
     """A detector whose backbone computes at one of `PRECISIONS`; pooling and head stay in float32 (fp64: all in float64).
 
-    int8 rounds the weights of linear and recurrent layers once and their inputs batch by batch (PyTorch's dynamic quantisation):
-    no second copy of the model in another format, and every depth is there for pooling. Raises ValueError if `precision` is
-    unknown or changes nothing in this backbone.
+    int8 is ONNX Runtime's: it rounds the weights of matrix products and recurrent layers once and their inputs batch by batch.
+    On AVX2 it was the fastest of four (README, *Speed*). Raises ValueError if `precision` is unknown or changes nothing in
+    this backbone.
     """
 
     def __init__(self, model: training.Detector, precision: str = "fp32", max_s: float = stems.MAX_S):
         if precision not in PRECISIONS:
             raise ValueError(f"precision {precision!r}: there are {', '.join(PRECISIONS)}")
-        self.max_s = max_s
-        model, self.dtype, self.parameters = copy.deepcopy(model).eval(), torch.float32, backbones.parameters(model)
+        self.model, self.max_s, self.parameters = copy.deepcopy(model).eval(), max_s, backbones.parameters(model)
         if precision == "int8":
-            layers = {nn.Linear, nn.LSTM}
-            if not any(type(m) in layers for m in model.backbone.modules()):
-                raise ValueError(f"int8: {type(model.backbone).__name__} has no linear or recurrent layer to quantise")
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # that it is to move out of torch: requirements.txt says so beside the pin
-                model.backbone = torch.ao.quantization.quantize_dynamic(model.backbone, layers, dtype=torch.qint8)
+            self.dtype, self.depths = torch.float32, _int8(self.model.backbone)
         else:
-            self.dtype = PRECISIONS[precision]
-            (model if precision == "fp64" else model.backbone).to(self.dtype)
-        self.model = model
+            self.dtype, self.depths = PRECISIONS[precision], _Depths(self.model.backbone)
+            (self.model if precision == "fp64" else self.model.backbone).to(self.dtype)
 
     @torch.inference_mode()
     def scores(self, waves: list[np.ndarray]) -> np.ndarray:
@@ -68,7 +97,9 @@ class Engine:
         lengths = np.array([len(f) for f in features], int)
         for rows in stems.batches(lengths, BATCH_S * a_second, exact=not self.model.backbone.takes_padding):
             batch = nn.utils.rnn.pad_sequence([features[i] for i in rows], batch_first=True).to(self.dtype)
-            result[rows] = self.model(batch, torch.from_numpy(lengths[rows])).double().numpy()
+            flat = self.depths(batch, torch.from_numpy(lengths[rows]))
+            statistics = stems.pool(list(zip(flat[::2], flat[1::2], strict=True)))
+            result[rows] = self.model.judge(statistics).double().numpy()
         return result
 
     def rows(self, waves: list[np.ndarray]) -> list[dict[str, str]]:

@@ -24,8 +24,10 @@ def load_detector(folder: Path | str = detector.FOLDER) -> detector.Detector:
 class Judge:
     """What `engines.score_files` asks: the columns of each clip."""
 
-    def __init__(self, folder: str):
+    def __init__(self, folder: str, version: str = ""):
         self.released = load_detector(folder)
+        if version and self.released.version != version:
+            raise ValueError(f"{folder} changed while it was used: start again")
 
     def rows(self, waves: list) -> list[dict[str, str]]:
         """p_bona_fide, decision and note of 8 kHz waves; all but the note empty where one cannot be scored."""
@@ -54,16 +56,17 @@ def main(argv: list[str] | None = None) -> int:
                         help="another detector (default: the released one)")
     options = parser.parse_args(argv)
     try:
-        threshold = load_detector(options.detector).card["threshold"]
+        released = load_detector(options.detector)
     except (OSError, ValueError) as error:
         print(f"FAILED: {error}", file=sys.stderr)
         return 1
     files = [f for p in map(Path, options.paths) for f in (sorted(x for x in p.rglob("*") if x.suffix.lower() in audio.SUFFIXES)
                                                            if p.is_dir() else [p])]
     keep = options.out and options.out.with_name(f".{options.out.name}.parts")
-    rows = engines.score_files(files, Judge, (str(options.detector),), keep, label="score" if len(files) > engines.SHARD else "")
+    rows = engines.score_files(files, Judge, (str(options.detector), released.version), keep,
+                               label="score" if len(files) > engines.SHARD else "")
     with paths.whole(options.out) if options.out else contextlib.nullcontext() as part:
-        failed = _report(rows, threshold, part)
+        failed = _report(rows, released.card["threshold"], part)
     if keep:
         engines.clear(keep)
     return 1 if failed or not files else 0

@@ -53,8 +53,11 @@ class Detector(nn.Module):
 
     def finish(self, stem_statistics: torch.Tensor, x: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
         """Logits from the stem's statistics (B, S) and its last depth (B, T, D) with valid `frames`."""
-        statistics = torch.cat([stem_statistics, pool(self.backbone.body(x, frames))], dim=1).to(self.centre.dtype)
-        return self.head((statistics - self.centre) / self.scale)[:, 0]
+        return self.judge(torch.cat([stem_statistics, pool(self.backbone.body(x, frames))], dim=1))
+
+    def judge(self, statistics: torch.Tensor) -> torch.Tensor:
+        """Logits (B,) from the statistics of all depths (B, F)."""
+        return self.head((statistics.to(self.centre.dtype) - self.centre) / self.scale)[:, 0]
 
     def forward(self, batch: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
         depths = self.backbone.stem(batch, frames)

@@ -7,8 +7,11 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+import torch  # noqa: E402
 
 from utils import audio  # noqa: E402
+
+torch.set_num_threads(1)  # two threads that wait for each other stand still on a busy machine
 
 
 @pytest.fixture

@@ -181,7 +181,7 @@ def score_files(files: list[Path], opener: Callable, arguments: tuple = (), keep
                     target = place(shard)
                     job = None if target.exists() else (opener, arguments, shard, target)
                     if job and processes == 1:  # few files: no process of its own
-                        _shard(*job)
+                        workers._single(_shard, job)
                         job = None
                     waiting.append((target, pool.submit(workers._single, _shard, job) if job else None))
                 target, running = waiting.popleft()

@@ -74,6 +74,10 @@ def test_files_are_scored_in_order_and_bad_ones_named(waves, tmp_path, monkeypat
     assert float(rows[0]["score"]) == pytest.approx(audio.dbfs(audio.read(files[0])), abs=1e-3)
     assert list(engines.score_files([], Loudness)) == []
     assert rows == list(engines.score_files(files, Loudness, processes=1))
+    ahead = list(engines.score_files(files, cost.drawn, ("ge2e", 1, "fp32"), processes=1))  # an engine's features are made ahead
+    alone = cost.drawn("ge2e", 1, "fp32").scores(waves[:1])[0]
+    assert [bool(row["error"]) for row in ahead] == [bool(row["error"]) for row in rows]
+    assert float(ahead[0]["score"]) == pytest.approx(alone, abs=1e-3)
 
 
 def test_a_killed_scoring_goes_on(waves, tmp_path):

@@ -1,12 +1,13 @@
 """Scoring at a chosen precision, clips of like length together, and many files in processes.
 
 Threads: a process computes with one thread and there are as many processes as cores, so that cores are used and not fought
-over; one more thread a process reads, resamples and makes the features of the next clips while the model works on these.
+over; one more thread a process reads the next clips and makes their features while the model works on these.
 """
 import copy
 import csv
 import functools
 import hashlib
+import logging
 import shutil
 import tempfile
 import warnings
@@ -26,7 +27,7 @@ BATCH_S = 32  # seconds of audio a batch, padding included: 8 clips of 4 s
 SHARD, GROUP = 256, 32  # files a job, whose scores appear together; files read at once
 
 
-class _Depths(nn.Module):
+class Depths(nn.Module):
     """All depths of a backbone, body included, as one row of tensors: x, frames, x, frames …"""
 
     def __init__(self, backbone: nn.Module):
@@ -39,7 +40,7 @@ class _Depths(nn.Module):
 
 
 def _int8(backbone: nn.Module) -> Callable:
-    """What `_Depths` computes, by ONNX Runtime on as many threads as torch has now."""
+    """What `Depths` computes, by ONNX Runtime on as many threads as torch has now."""
     import onnxruntime
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -52,11 +53,13 @@ def _int8(backbone: nn.Module) -> Callable:
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # export by tracing is to go: requirements.txt says so beside the pin
         exact, rounded = f"{folder}/exact.onnx", f"{folder}/rounded.onnx"
-        torch.onnx.export(_Depths(backbone), (torch.stack([trial, trial]), torch.tensor([len(trial), shorter])), exact, dynamo=False,
+        torch.onnx.export(Depths(backbone), (torch.stack([trial, trial]), torch.tensor([len(trial), shorter])), exact, dynamo=False,
                           opset_version=17, input_names=["batch", "frames"], dynamic_axes={"batch": [0, 1], "frames": [0]})
         large = backbones.parameters(backbone) > 4e8  # one file holds 2 GB at most
+        logging.disable(logging.WARNING)  # advice about a preparation that changes nothing here
         quantize_dynamic(exact, rounded, op_types_to_quantize=["MatMul", "LSTM"], weight_type=QuantType.QInt8,
                          use_external_data_format=large)
+        logging.disable(logging.NOTSET)
         session = onnxruntime.InferenceSession(rounded, options, providers=["CPUExecutionProvider"])
     return lambda batch, frames: [torch.from_numpy(part) for part in
                                   session.run(None, {"batch": batch.numpy(), "frames": frames.numpy()})]
@@ -66,7 +69,7 @@ class Engine:
     """A detector whose backbone computes at one of `PRECISIONS`; pooling and head stay in float32 (fp64: all in float64).
 
     int8 is ONNX Runtime's: it rounds the weights of matrix products and recurrent layers once and their inputs batch by batch.
-    On AVX2 it was the fastest of four (README, *Speed*). Raises ValueError if `precision` is unknown or changes nothing in
+    Notebook 10 shows it beside PyTorch's and CTranslate2's. Raises ValueError if `precision` is unknown or changes nothing in
     this backbone.
     """
 
@@ -77,7 +80,7 @@ class Engine:
         if precision == "int8":
             self.dtype, self.depths = torch.float32, _int8(self.model.backbone)
         else:
-            self.dtype, self.depths = PRECISIONS[precision], _Depths(self.model.backbone)
+            self.dtype, self.depths = PRECISIONS[precision], Depths(self.model.backbone)
             (self.model if precision == "fp64" else self.model.backbone).to(self.dtype)
 
     @torch.inference_mode()
@@ -102,9 +105,9 @@ class Engine:
             result[rows] = self.model.judge(statistics).double().numpy()
         return result
 
-    def rows(self, waves: list[np.ndarray]) -> list[dict[str, str]]:
-        """What `score_files` writes of each wave."""
-        return [{"score": f"{score:.6f}"} for score in self.scores(waves)]
+    def rows(self, features: list[torch.Tensor]) -> list[dict[str, str]]:
+        """What `score_files` writes of each clip."""
+        return [{"score": f"{score:.6f}"} for score in self.finish(features)]
 
 
 def open_fold(folder: str, precision: str = "fp32") -> Engine:
@@ -142,8 +145,14 @@ def _opened(opener: Callable, arguments: tuple):
 def _shard(opener: Callable, arguments: tuple, files: list[Path], place: Path) -> None:
     """Score some files in this process and write their rows to `place`, whole."""
     judge, rows = _opened(opener, arguments), []
-    for group in read_ahead([files[at : at + GROUP] for at in range(0, len(files), GROUP)], _read):
-        scored = iter(judge.rows([wave for _, wave, _ in group if wave is not None]))
+
+    def ready(part):
+        group = _read(part)
+        waves = [wave for _, wave, _ in group if wave is not None]
+        return group, judge.prepare(waves) if hasattr(judge, "prepare") else waves
+
+    for group, prepared in read_ahead([files[at : at + GROUP] for at in range(0, len(files), GROUP)], ready):
+        scored = iter(judge.rows(prepared))
         rows += [{"file": str(file), **(next(scored) if wave is not None else {}), "error": error} for file, wave, error in group]
     with paths.whole(place) as part, part.open("w", newline="", encoding="utf-8") as target:
         writer = csv.DictWriter(target, list(dict.fromkeys(name for row in rows for name in row)))
@@ -155,9 +164,10 @@ def score_files(files: list[Path], opener: Callable, arguments: tuple = (), keep
                 label: str = "") -> Iterator[dict[str, str]]:
     """Rows of files, in order: `file`, what `opener(*arguments).rows(waves)` says of each, `error` of one that cannot be read.
 
-    Args: `opener` a function of a module; `keep` a folder where finished shards wait for a second start after a kill (the
-    caller removes it when all is done); `processes` as many as cores unless given. Memory does not grow with the files: few
-    shards are on their way at once, and their rows lie on disk.
+    Args: `opener` a function of a module; if what it gives can `prepare(waves)`, that runs ahead and `rows` gets its result;
+    `keep` a folder where finished shards wait for a second start after a kill (the caller removes it when all is done);
+    `processes` as many as cores unless given. Memory does not grow with the files: few shards are on their way at once, and
+    their rows lie on disk.
     Raises what the judge raises.
     """
     with tempfile.TemporaryDirectory() as spare:

@@ -1,5 +1,8 @@
 """The detector that recordings are scored with: saved and opened again, honest about files that it cannot score."""
+import io
+import json
 import shutil
+import sys
 
 import numpy as np
 import pandas as pd
@@ -65,6 +68,29 @@ def test_the_command_scores_folders_and_names_what_it_cannot(folder, tmp_path, c
     assert len(pd.read_csv(tmp_path / "scores.csv")) == 3
     assert predict.main([str(tmp_path), "--detector", str(tmp_path)]) == 1
     assert "--profile detector" in capsys.readouterr().err
+
+
+def test_patterns_lists_json_and_a_submission(folder, tmp_path, monkeypatch, capsys):
+    home, waves, _ = folder
+    names = {"b": waves[0], "a": np.tile(waves[-1], 8)}
+    (tmp_path / "in").mkdir()
+    for name, wave in names.items():
+        audio.write(tmp_path / "in" / f"{name}.wav", wave)
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{tmp_path}/in/a.wav\n\n"))
+    pattern, gone = f"{tmp_path}/**/b*.wav", f"{tmp_path}/gone*.wav"
+    assert [p.name for p in predict.listed([pattern, "-", str(tmp_path), gone])] == ["b.wav", "a.wav", "a.wav", "b.wav", "gone*.wav"]
+    options = ["--detector", str(home), "--submission", str(tmp_path / "hand_in.csv"), "--out", str(tmp_path / "scores.json")]
+    assert predict.main([str(tmp_path / "in"), *options]) == 0
+    assert (tmp_path / "hand_in.csv").read_text() == "a.wav,0\nb.wav,1\n"
+    a, b = json.loads((tmp_path / "scores.json").read_text())
+    assert (a["decision"], a["seconds"], a["threshold"], b["pieces"]) == ("spoof", 12.0, 0.5, [])
+    assert [(p["start_s"], p["end_s"]) for p in a["pieces"]] == [(0, 6), (6, 12)]
+    assert 0 < a["pieces"][0]["p_bona_fide"] < a["threshold"]
+    (tmp_path / "hand_in.csv").unlink()
+    assert predict.main([pattern, pattern, *options]) == 1 and "exactly one decision" in capsys.readouterr().err
+    assert predict.main([gone, *options]) == 1 and "1 files have no decision" in capsys.readouterr().err
+    assert json.loads((tmp_path / "scores.json").read_text())[0]["p_bona_fide"] is None
+    assert not (tmp_path / "hand_in.csv").exists()
 
 
 def test_rows_kept_by_a_killed_run_are_not_taken_for_another_detectors(folder, tmp_path):

@@ -7,12 +7,17 @@ What the detector (`utils/detector.py`) was trained on and how wrong it is stand
 import argparse
 import contextlib
 import csv
+import glob
+import json
 import math
 import sys
 from pathlib import Path
 
-from utils import audio, detector, engines, paths
+import pandas as pd
 
+from utils import audio, data, detector, engines, paths
+
+COLUMNS = ("file", "p_bona_fide", "decision", "threshold", "seconds", "note", "pieces")
 SHORT_S = 1.0  # below this a score means little: nothing so short was trained on
 
 
@@ -30,28 +35,54 @@ class Judge:
             raise ValueError(f"{folder} changed while it was used: start again")
 
     def rows(self, waves: list) -> list[dict[str, str]]:
-        """p_bona_fide, decision and note of 8 kHz waves; all but the note empty where one cannot be scored."""
+        """Columns of 8 kHz waves (`COLUMNS` without the file); probability and decision are empty where one cannot be scored."""
         return [self._row(wave) for wave in waves]
 
     def _row(self, wave) -> dict[str, str]:
+        seconds, threshold = len(wave) / audio.RATE, self.released.card["threshold"]
+        row = dict.fromkeys(COLUMNS[1:], "") | {"seconds": f"{seconds:.2f}", "threshold": threshold}
         try:
             p = self.released.probability(wave)
         except audio.AudioError as error:
-            return {"p_bona_fide": "", "decision": "", "note": str(error)}
-        note = "shorter than anything it was trained on" if len(wave) < SHORT_S * audio.RATE else ""
-        if len(wave) > detector.PIECE_S * audio.RATE:
-            start, end, logit = min(self.released.pieces(wave), key=lambda piece: piece[2])
-            note = f"lowest {1 / (1 + math.exp(-logit)):.3f} at {start:.0f}–{end:.0f} s of {len(wave) / audio.RATE:.0f} s"
-        return {"p_bona_fide": f"{p:.6f}", "decision": "bona fide" if p > self.released.card["threshold"] else "spoof", "note": note}
+            return row | {"note": str(error)}
+        row |= {"p_bona_fide": f"{p:.6f}", "decision": "bona fide" if p > threshold else "spoof"}
+        if seconds < SHORT_S:
+            row["note"] = "shorter than anything it was trained on"
+        if seconds > detector.PIECE_S:
+            pieces = [(start, end, 1 / (1 + math.exp(-logit))) for start, end, logit in self.released.pieces(wave)]
+            start, end, low = min(pieces, key=lambda piece: piece[2])
+            row["note"] = f"lowest {low:.3f} at {start:.0f}–{end:.0f} s of {seconds:.0f} s"
+            row["pieces"] = "; ".join(f"{start:.2f}-{end:.2f} {p:.3f}" for start, end, p in pieces)
+        return row
+
+
+def listed(given: list[str]) -> list[Path]:
+    """Files that arguments name: a file, a folder's audio files, a pattern such as `calls/**/*.wav`, or `-`: names on standard
+    input, one a line. What is not there is kept, so that it is reported by name."""
+    files = []
+    for text in given:
+        path = Path(text)
+        if text == "-":
+            files += listed([line.rstrip("\n") for line in sys.stdin if line.strip() not in ("", "-")])
+        elif path.is_dir():
+            files += sorted(x for x in path.rglob("*") if x.suffix.lower() in audio.SUFFIXES)
+        elif not path.exists() and glob.has_magic(text):
+            files += [Path(found) for found in sorted(glob.glob(text, recursive=True))] or [path]
+        else:
+            files.append(path)
+    return files
 
 
 def main(argv: list[str] | None = None) -> int:
     """Command line; 0 if every file was scored, 1 if not."""
     parser = argparse.ArgumentParser(prog="python -m utils.predict", description=__doc__.split("\n")[0],
                                      epilog="example: python -m utils.predict voicemail.mp3 recordings/ --out scores.csv")
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="audio files, or folders whose audio files are scored")
+    parser.add_argument("paths", nargs="+", metavar="PATH",
+                        help="audio files, folders, patterns in quotes ('calls/**/*.wav'), or - for names on standard input")
     parser.add_argument("--out", type=Path, metavar="FILE",
-                        help="write the table there as CSV too; started again after a kill, it goes on")
+                        help="write the table there too, as JSON if it ends so, else as CSV; started again after a kill, it goes on")
+    parser.add_argument("--submission", type=Path, metavar="FILE",
+                        help="write the competition's format (<name>,<1 real | 0 fake>), if every file has a decision")
     parser.add_argument("--detector", type=Path, default=detector.FOLDER, metavar="FOLDER",
                         help="another detector (default: the released one)")
     options = parser.parse_args(argv)
@@ -60,37 +91,66 @@ def main(argv: list[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         print(f"FAILED: {error}", file=sys.stderr)
         return 1
-    files = [f for p in map(Path, options.paths) for f in (sorted(x for x in p.rglob("*") if x.suffix.lower() in audio.SUFFIXES)
-                                                           if p.is_dir() else [p])]
+    files = listed(options.paths)
     keep = options.out and options.out.with_name(f".{options.out.name}.parts")
     rows = engines.score_files(files, Judge, (str(options.detector), released.version), keep,
                                label="score" if len(files) > engines.SHARD else "")
+    decided: list[tuple[int, str]] = []
     with paths.whole(options.out) if options.out else contextlib.nullcontext() as part:
-        failed = _report(rows, released.card["threshold"], part)
+        failed = _report(rows, released.card["threshold"], part, options.out, decided)
     if keep:
         engines.clear(keep)
+    if options.submission:
+        try:
+            if failed or not files:
+                raise data.ContractError(f"{failed} files have no decision (named above)" if failed else "no audio file was found")
+            data.write_submission(options.submission, pd.Series(*zip(*decided, strict=True)), [f.name for f in files])
+        except data.ContractError as error:
+            print(f"FAILED: no submission: {error}", file=sys.stderr)
+            return 1
     return 1 if failed or not files else 0
 
 
-def _report(rows, threshold: float, out: Path | None) -> int:
-    """Print rows as they come, write them to `out` too; returns how many files were not scored."""
+def _report(rows, threshold: float, part: Path | None, out: Path | None, decided: list) -> int:
+    """Print rows as they come, write them to `part`, the file that will be `out`, and add (1 real or 0 fake, file name) of each to
+    `decided`; returns how many files were not scored."""
     failed = 0
     print(f"{'p(bona fide)':>12}  {'decision':9}  file     (bona fide above {threshold:.2f})")
-    with out.open("w", newline="", encoding="utf-8") if out else contextlib.nullcontext() as target:
-        writer = target and csv.DictWriter(target, ["file", "p_bona_fide", "decision", "note"])
-        if writer:
-            writer.writeheader()
+    with part.open("w", newline="", encoding="utf-8") if part else contextlib.nullcontext() as target:
+        write, finish = _writer(target, out)
         for row in rows:
-            note = row["error"] or row["note"]
+            row |= {"note": row["error"] or row["note"]}
             if row.get("p_bona_fide"):
-                print(f"{float(row['p_bona_fide']):12.3f}  {row['decision']:9}  {row['file']}{f'  ({note})' if note else ''}")
+                note = f"  ({row['note']})" if row["note"] else ""
+                print(f"{float(row['p_bona_fide']):12.3f}  {row['decision']:9}  {row['file']}{note}")
+                decided.append((int(row["decision"] == "bona fide"), Path(row["file"]).name))
             else:
                 failed += 1
-                print(f"{'':12}  not scored {row['file']}: {note}", file=sys.stderr)
-            if writer:
-                writer.writerow({"file": row["file"], "p_bona_fide": row.get("p_bona_fide", ""),
-                                 "decision": row.get("decision", ""), "note": note})
+                print(f"{'':12}  not scored {row['file']}: {row['note']}", file=sys.stderr)
+            write({name: row.get(name, "") for name in COLUMNS})
+        finish()
     return failed
+
+
+def _writer(target, out: Path | None):
+    """(what writes a row, what ends the table): CSV, or a JSON list if the name ends so. Rows go out as they come."""
+    if target is None:
+        return lambda row: None, lambda: None
+    if out.suffix.lower() != ".json":
+        table = csv.DictWriter(target, COLUMNS)
+        table.writeheader()
+        return table.writerow, lambda: None
+    written = 0
+
+    def write(row):
+        nonlocal written
+        numbers = {name: float(row[name]) if row[name] else None for name in ("p_bona_fide", "threshold", "seconds")}
+        pieces = [piece.replace("-", " ").split() for piece in row["pieces"].split("; ") if piece]
+        pieces = [{"start_s": float(start), "end_s": float(end), "p_bona_fide": float(p)} for start, end, p in pieces]
+        target.write((",\n" if written else "[\n") + json.dumps(row | numbers | {"pieces": pieces}, ensure_ascii=False))
+        written += 1
+
+    return write, lambda: target.write("\n]\n" if written else "[]\n")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,9 @@ update). `ours` is the whole encoder of Whisper base on real frames; `stock` is 
 its feature extractor as published; `openai` is openai-whisper's encoder with its log-mel; both pad to 30 s. `cnn` is the official
 baseline, a floor of cost. None is trained here: cost does not depend on the values of weights.
 """
+import ctypes
 import functools
+import gc
 import time
 from pathlib import Path
 
@@ -186,6 +188,8 @@ def measure(name: str, task: str, waves: list[np.ndarray], threads: int, warm: b
 
     if warm:
         run()
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # what longer clips left in the heap is not these clips' memory
     Path("/proc/self/clear_refs").write_text("5")  # peak memory counts from here
     wall, cpu = time.perf_counter(), time.process_time()
     run()

@@ -65,7 +65,7 @@ PROFILES = {
                    {"RUN": "full", "COMPETITION": "full"}, nb02={"EXTERNAL": ["demo_pages"], "FOLDS": 3, "STRENGTH_CLIPS": 4000})),
     "detector": ("inputs/mini and demonstration pages: the small detector that utils.predict scores recordings with. 20 minutes.",
                  [Step("09_detector", {"RUN": "detector", "COMPETITION": "mini", "EXTERNAL": ["demo_pages"]})]),
-    "speed": ("inputs/mini and what profile mini trained: what scoring and training cost beside the published ways. 40 minutes.",
+    "speed": ("inputs/mini and what profile mini trained: what scoring and training cost beside the published ways. About an hour.",
               [Step("10_speed", {"RUN": "speed", "COMPETITION": "mini"})]),
     "finvcup9": ("inputs/finvcup9th_1st_ds5: the real archive, put there by you. Needs a model hub or local weights, and "
                  "patience: the code runs on the CPU only so far.", steps(

@@ -57,9 +57,11 @@ def _int8(backbone: nn.Module) -> Callable:
                           opset_version=17, input_names=["batch", "frames"], dynamic_axes={"batch": [0, 1], "frames": [0]})
         large = backbones.parameters(backbone) > 4e8  # one file holds 2 GB at most
         logging.disable(logging.WARNING)  # advice about a preparation that changes nothing here
-        quantize_dynamic(exact, rounded, op_types_to_quantize=["MatMul", "LSTM"], weight_type=QuantType.QInt8,
-                         use_external_data_format=large)
-        logging.disable(logging.NOTSET)
+        try:
+            quantize_dynamic(exact, rounded, op_types_to_quantize=["MatMul", "LSTM"], weight_type=QuantType.QInt8,
+                             use_external_data_format=large)
+        finally:
+            logging.disable(logging.NOTSET)
         session = onnxruntime.InferenceSession(rounded, options, providers=["CPUExecutionProvider"])
     return lambda batch, frames: [torch.from_numpy(part) for part in
                                   session.run(None, {"batch": batch.numpy(), "frames": frames.numpy()})]

@@ -67,7 +67,7 @@ def listed(given: list[str]) -> list[Path]:
         elif path.is_dir():
             files += sorted(x for x in path.rglob("*") if x.suffix.lower() in audio.SUFFIXES)
         elif not path.exists() and glob.has_magic(text):
-            files += [Path(found) for found in sorted(glob.glob(text, recursive=True))] or [path]
+            files += [found for found in map(Path, sorted(glob.glob(text, recursive=True))) if not found.is_dir()] or [path]
         else:
             files.append(path)
     return files

@@ -1,6 +1,7 @@
 """Reading audio: what is wrong is named, never turned into silence. Conditioning and augmentation keep their word."""
 import io
 
+import av
 import numpy as np
 import pytest
 import soundfile as sf
@@ -49,6 +50,43 @@ def test_stereo_and_44_1_khz_become_mono_8_khz(tmp_path):
     assert np.argmax(np.abs(np.fft.rfft(middle))) * 8000 / 6000 == pytest.approx(440, abs=2)
     with pytest.raises(audio.AudioError, match="44100 Hz where 8000 Hz is expected"):
         audio.read(path, expect_rate=8000)
+
+
+FFMPEG = [("mp4", "aac", "a.m4a", 44100), ("webm", "libopus", "a.webm", 48000), ("adts", "aac", "a.aac", 22050),
+          ("amr", "libopencore_amrnb", "a.amr", 8000)]
+
+
+def ffmpeg(path, wave, container, encoder, rate, **options):
+    with av.open(str(path), "w", format=container, options=options) as file:
+        stream = file.add_stream(encoder, rate=rate, layout="mono")
+        stream.bit_rate = 12200 if container == "amr" else 64000
+        frame = av.AudioFrame.from_ndarray(audio.resample(wave, 8000, rate)[None], format="fltp", layout="mono")
+        frame.sample_rate = rate
+        fit = av.AudioResampler(stream.codec_context.format or "fltp", "mono", rate)
+        for part in (*fit.resample(frame), None):
+            for packet in stream.encode(part):
+                file.mux(packet)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize(("container", "encoder", "name", "rate"), FFMPEG)
+def test_what_phones_and_browsers_record_is_read(tmp_path, speechlike, container, encoder, name, rate):
+    ffmpeg(tmp_path / name, speechlike, container, encoder, rate)
+    wave = audio.read(tmp_path / name)
+    shift = np.argmax(np.correlate(wave[:8000], speechlike[:4000], "valid"))
+    together = np.corrcoef(wave[shift : shift + 4000], speechlike[:4000])[0, 1]
+    assert abs(len(wave) - len(speechlike)) < 1000 and together > (0.4 if container == "amr" else 0.9)  # AMR keeps no phases
+
+
+def test_half_an_m4a_is_named(tmp_path, speechlike):
+    whole = ffmpeg(tmp_path / "whole.m4a", np.tile(speechlike, 4), "mp4", "aac", 16000)
+    front = ffmpeg(tmp_path / "front.m4a", np.tile(speechlike, 4), "mp4", "aac", 16000, movflags="faststart")
+    playlist = b"#EXTM3U\n#EXTINF:1,\n" + str(tmp_path / "half.m4a").encode() + b"\n"
+    for data, reason in ((whole[: len(whole) // 2], "not audio|truncated"), (front[: len(front) // 2], "not audio|truncated"),
+                         (whole[:64], "not audio"), (playlist, "not audio")):
+        (tmp_path / "half.m4a").write_bytes(data)
+        with pytest.raises(audio.AudioError, match=f"half.m4a: .*({reason})"):
+            audio.read(tmp_path / "half.m4a")
 
 
 def test_written_clip_is_the_competitions_format(tmp_path, speechlike):

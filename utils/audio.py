@@ -13,7 +13,8 @@ from scipy.signal import butter, sosfilt
 
 RATE = 8000  # Hz, the competition's rate: everything is band-limited to it before a model sees it
 FLOOR_SNR_DB = (25.0, 50.0)  # noise floor that conditioning adds, dB under the speech; see notebook 02 for the choice
-SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".aiff", ".au")  # what libsndfile opens
+SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".aiff", ".au",  # what libsndfile opens
+            ".m4a", ".mp4", ".aac", ".webm", ".amr", ".3gp")  # what FFmpeg's libraries open
 SILENT_DBFS = -70.0  # a clip whose loudest 20 ms lie below this holds no speech
 
 
@@ -62,7 +63,7 @@ def _check_riff(data: bytes, name: str) -> None:
 
 
 def read(path: Path, rate: int = RATE, expect_rate: int | None = None) -> np.ndarray:
-    """Read any file that libsndfile knows as mono float32 at `rate` Hz, shape (samples,).
+    """Read any file of `SUFFIXES`, told by its content, as mono float32 at `rate` Hz, shape (samples,).
 
     Several channels are averaged; another rate is resampled, unless `expect_rate` (Hz) is given and differs.
     Raises AudioError, naming the file, if it is missing, unreadable, truncated, empty, silent, not finite or (with
@@ -82,13 +83,43 @@ def decode(data: bytes, name: str, rate: int = RATE, expect_rate: int | None = N
         raise AudioError(f"{name}: empty file")
     _check_riff(data, name)
     try:
-        wave, native = sf.read(io.BytesIO(data), dtype="float32", always_2d=True)
+        if container := _container(data):
+            wave, native = _read_ffmpeg(data, container, name)
+        else:
+            wave, native = sf.read(io.BytesIO(data), dtype="float32", always_2d=True)
     except (sf.LibsndfileError, RuntimeError) as error:
         reason = getattr(error, "error_string", str(error)).rstrip(".")  # the whole message names an object in memory
         raise AudioError(f"{name}: not audio that can be read ({reason})") from error
     if expect_rate and native != expect_rate:
         raise AudioError(f"{name}: {native} Hz where {expect_rate} Hz is expected")
     return resample(check_wave(wave.mean(axis=1), name, native), native, rate)
+
+
+def _container(data: bytes) -> str | None:
+    """FFmpeg's name of a container that libsndfile does not know. It is told FFmpeg so that it does not guess: a playlist would
+    make it open other files."""
+    marks = {"mp4": data[4:8] == b"ftyp", "matroska": data[:4] == b"\x1aE\xdf\xa3", "amr": data[:5] == b"#!AMR",
+             "aac": data[:2] in (b"\xff\xf1", b"\xff\xf9")}
+    return next((name for name, found in marks.items() if found), None)
+
+
+def _read_ffmpeg(data: bytes, container: str, name: str) -> tuple[np.ndarray, int]:
+    """Samples (N, channels) and rate, as soundfile gives them. Raises RuntimeError with FFmpeg's reason."""
+    import av
+
+    try:
+        with av.open(io.BytesIO(data), format=container) as file:
+            if not file.streams.audio:
+                raise RuntimeError("it holds no sound")
+            rate, promised = file.streams.audio[0].rate, (file.duration or 0) / 1e6
+            same = av.AudioResampler("fltp", rate=rate)
+            parts = [part.to_ndarray() for frame in file.decode(audio=0) for part in same.resample(frame)]
+    except (av.FFmpegError, ValueError) as error:
+        raise RuntimeError(getattr(error, "strerror", None) or str(error)) from error
+    wave = np.concatenate(parts, axis=1).T if parts else np.zeros((0, 1), np.float32)
+    if len(wave) / rate < promised - max(0.25, 0.05 * promised):
+        raise AudioError(f"{name}: truncated, {len(wave) / rate:.1f} of {promised:.1f} s are there")
+    return wave, rate
 
 
 def resample(wave: np.ndarray, source: int, target: int) -> np.ndarray:

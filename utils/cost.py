@@ -69,7 +69,7 @@ class Ours:
         self.engine = engines.Engine(self.model, self.precision, max_s=30.0)
 
     def score(self, waves):
-        return self.engine.scores(waves)
+        return self.engine.scores(waves, torch.get_num_threads())
 
     def loss(self, waves, labels):
         features = [self.model.backbone.prepare(wave) for wave in waves]

@@ -40,7 +40,7 @@ class Depths(nn.Module):
 
 
 def _int8(backbone: nn.Module) -> Callable:
-    """What `Depths` computes, by ONNX Runtime on as many threads as torch has now."""
+    """What `Depths` computes, by ONNX Runtime on the thread that calls; several may call at once."""
     import onnxruntime
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -49,7 +49,7 @@ def _int8(backbone: nn.Module) -> Callable:
     trial = backbone.prepare(audio.coloured_noise(audio.RATE, 3, np.random.default_rng(0)))
     shorter = len(trial) // 4 * 2 if backbone.takes_padding else len(trial)  # so that the mask is in the graph
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = torch.get_num_threads(), 3
+    options.intra_op_num_threads, options.log_severity_level = 1, 3
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # export by tracing is to go: requirements.txt says so beside the pin
         exact, rounded = f"{folder}/exact.onnx", f"{folder}/rounded.onnx"
@@ -85,10 +85,24 @@ class Engine:
             self.dtype, self.depths = PRECISIONS[precision], Depths(self.model.backbone)
             (self.model if precision == "fp64" else self.model.backbone).to(self.dtype)
 
-    @torch.inference_mode()
-    def scores(self, waves: list[np.ndarray]) -> np.ndarray:
-        """Log-odds of real of 8 kHz waves, float64 (N,); each is cut to `max_s` seconds."""
-        return self.finish(self.prepare(waves))
+    def scores(self, waves: list[np.ndarray], threads: int = 1) -> np.ndarray:
+        """Log-odds of real of 8 kHz waves, float64 (N,); each is cut to `max_s` seconds.
+
+        Clips are dealt out to `threads`, each of which computes with one thread: threads that share one operation wait for each
+        other after each.
+        """
+        if threads == 1:
+            return self.finish(self.prepare(waves))
+        order, result, before = np.argsort([len(w) for w in waves], kind="stable"), np.zeros(len(waves)), torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            with ThreadPoolExecutor(threads) as pool:
+                for rows, part in [(rows, pool.submit(self.scores, [waves[i] for i in rows]))
+                                   for rows in (order[i::threads] for i in range(threads))]:
+                    result[rows] = part.result()
+        finally:
+            torch.set_num_threads(before)
+        return result
 
     def prepare(self, waves: list[np.ndarray]) -> list[torch.Tensor]:
         """Input features of 8 kHz waves."""

@@ -34,6 +34,10 @@ def test_a_clip_scores_the_same_in_any_company(waves):
     assert np.allclose(together[:12], [training.score(model, wave) for wave in waves], atol=1e-4)
     assert np.allclose(together[:12], [engine.scores([wave])[0] for wave in waves], atol=1e-4)
     assert np.allclose(together[12:], together[:3], atol=1e-4) and engine.scores([]).shape == (0,)
+    threads = torch.get_num_threads()
+    assert np.allclose(engine.scores(waves, threads=2), together[:12], atol=1e-4) and torch.get_num_threads() == threads
+    rounded = engines.Engine(model, "int8")
+    assert np.allclose(rounded.scores(waves, threads=3), rounded.scores(waves), atol=0.05)
     long = np.tile(waves[0], 25)
     assert engine.scores([long])[0] == engine.scores([long[: 15 * 8000]])[0] != engines.Engine(model, max_s=30).scores([long])[0]
 

@@ -3,7 +3,7 @@ import lightgbm as lgb
 import numpy as np
 import pandas as pd
 
-from utils import audio, metrics
+from utils import audio, metrics, workers
 
 CODEC_GRID = np.sort(np.concatenate([s * (2.0 ** np.arange(8)[:, None] * (np.arange(16) + 16.5) * 8 - 132).ravel()
                                      for s in (1, -1)])) / 32768  # µ-law's 256 decision values, full scale ±1
@@ -33,6 +33,20 @@ def packaging(wave: np.ndarray) -> dict[str, float]:
         "codec: distinct values": len(np.unique(wave)) / len(wave),
         "codec: distance to the µ-law grid": np.median(off_grid) if len(strong) else 0.0,
     }
+
+
+def _conditioned_here(files: list, keys: list[str], seed: int, strength: float) -> list[tuple[np.ndarray, dict]]:
+    waves = [audio.condition(audio.read(file), audio.RATE, workers.generator(seed, key), audio.TELEPHONE, 0.1, strength)[0]
+             for file, key in zip(files, keys, strict=True)]
+    return [(wave, packaging(wave)) for wave in waves]
+
+
+def conditioned(files: list, keys: list[str], seed: int, strength: float) -> tuple[list[np.ndarray], pd.DataFrame]:
+    """Files behind the chain at this strength, in processes: (waves at 8 kHz, their packaging cues); `keys` decide the draws."""
+    jobs = [([files[i] for i in cut], [keys[i] for i in cut], seed, strength)
+            for cut in np.array_split(np.arange(len(files)), max(1, len(files) // 100))]
+    waves, facts = zip(*(clip for part in workers.in_processes(_conditioned_here, jobs) for clip in part), strict=True)
+    return list(waves), pd.DataFrame(facts)
 
 
 def audit(cues: pd.DataFrame, label: np.ndarray, fold: np.ndarray, group, seed: int) -> tuple[pd.DataFrame, pd.Series]:

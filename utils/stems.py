@@ -107,9 +107,12 @@ class Stems:
         begin = self.ends[i - 1] if i else 0
         return torch.from_numpy(np.asarray(self.hidden[begin : self.ends[i]], dtype=np.float32))
 
-    def batch(self, rows) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(stem statistics, padded hidden, frames) of some clips."""
+    def batch(self, rows, longest: int | None = None, rng=None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(stem statistics, padded hidden, frames) of some clips; of more than `longest` frames only a stretch that `rng` draws."""
         hidden = [self.clip(i) for i in rows]
+        if longest:
+            starts = [int(rng.integers(max(1, len(h) - longest + 1))) for h in hidden]
+            hidden = [h[start : start + longest] for h, start in zip(hidden, starts, strict=True)]
         return (torch.from_numpy(self.stem[rows]), nn.utils.rnn.pad_sequence(hidden, batch_first=True),
                 torch.tensor([len(h) for h in hidden]))
 

@@ -102,14 +102,16 @@ def start(config: Config, features: np.ndarray, labels: np.ndarray) -> Detector:
 def fine_tune(model: Detector, data: Stems, rows: np.ndarray, labels: np.ndarray, config: Config) -> list[float]:
     """Train body and head in place on `rows` of `data`; returns the mean loss of each epoch.
 
-    Clips of like length share a batch, as many as have the frames of `config.batch` clips of median length: a step costs
-    alike whatever its clips, there is little padding, and attention and pooling see none of it (CAM++'s masks do).
+    Of a clip longer than the median each epoch sees one stretch of median length, drawn anew. Clips of like length share a
+    batch, as many as have the frames of `config.batch` clips of median length: a step costs alike whatever its clips, there is
+    little padding, and attention and pooling see none of it (CAM++'s masks do).
     """
     groups = [{"params": list(model.backbone.parameters()), "lr": config.body_lr},
               {"params": list(model.head.parameters()), "lr": config.head_lr}]
     optimiser = torch.optim.AdamW(groups, weight_decay=0.01)
     lengths, losses, schedule = np.diff(data.ends, prepend=0)[rows], [], None
-    like, budget = (lengths // 25 + 1) * 25, int(config.batch * np.median(lengths))
+    longest = int(np.median(lengths))
+    like, budget = (np.minimum(lengths, longest) // 25 + 1) * 25, config.batch * longest
     for epoch in range(config.epochs):
         model.train()
         rng, total = np.random.default_rng((config.seed, epoch)), 0.0
@@ -121,7 +123,7 @@ def fine_tune(model: Detector, data: Stems, rows: np.ndarray, labels: np.ndarray
             chosen = batches[index]
             target = torch.from_numpy(labels[chosen].astype(np.float32))
             weight = torch.where(target == 0, config.fake_weight, 1.0)
-            loss = F.binary_cross_entropy_with_logits(model.finish(*data.batch(rows[chosen])), target, weight)
+            loss = F.binary_cross_entropy_with_logits(model.finish(*data.batch(rows[chosen], longest, rng)), target, weight)
             optimiser.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)

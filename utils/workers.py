@@ -1,9 +1,11 @@
 """What independent jobs need: processes that end with the one that started them, random numbers of their own, a progress bar."""
+import functools
 import hashlib
 import os
 import sys
 import threading
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context, parent_process
 
 import numpy as np
@@ -43,10 +45,27 @@ def processes() -> int:
     return min(8, os.cpu_count() or 1)
 
 
+@functools.cache
+def _staying() -> ProcessPoolExecutor:
+    """The processes of `in_processes`: they stay, since to start one and to import torch takes seconds."""
+    return pool(processes())
+
+
 def in_processes(function, jobs: list, label: str = "") -> list:
-    """`[function(*job) for job in jobs]` in single-threaded processes, in order, with a progress bar."""
-    with pool(min(processes(), len(jobs))) as started:
-        return [f.result() for f in progress([started.submit(_single, function, job) for job in jobs], label)]
+    """`[function(*job) for job in jobs]` in single-threaded processes, in order, with a progress bar.
+
+    Raises what a job raises; those that did not start are given up then.
+    """
+    waiting = []
+    try:
+        waiting += [_staying().submit(_single, function, job) for job in jobs]
+        return [job.result() for job in progress(waiting, label)]
+    except BrokenProcessPool:
+        _staying.cache_clear()  # a process was killed: the next call starts new ones
+        raise
+    finally:
+        for job in waiting:
+            job.cancel()
 
 
 def _single(function, job):

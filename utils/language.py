@@ -4,7 +4,6 @@ import hashlib
 import numpy as np
 import torch
 from torch.nn import functional as F
-from transformers import WhisperModel
 from whisper.tokenizer import LANGUAGES
 
 from utils import cache, paths, workers
@@ -12,18 +11,18 @@ from utils.audio import RATE, resample
 from utils.backbones import MODEL_RATE, WhisperBackbone, whisper_log_mel
 
 START, FIRST = 50258, 50259  # <|startoftranscript|>, <|en|>: the language tokens follow in the order of LANGUAGES
-
+NO_SPEECH = 50362  # <|nospeech|>
 
 PAD_S, GRID_S = 1.0, 0.5  # silence after the clip, at least; lengths are rounded up to the grid, so that like ones share a batch
 BUDGET_S = 40  # seconds a batch
 
 
 @torch.inference_mode()
-def detect_here(waves: list[np.ndarray]) -> list[tuple[str, float]]:
+def detect_here(waves: list[np.ndarray]) -> list[tuple[str, float, float]]:
     """What `detect` gives, computed in this process."""
     from utils.backbones import whisper_base
 
-    model, result = whisper_base(), [("", 0.0)] * len(waves)
+    model, result = whisper_base(), [("", 0.0, 1.0)] * len(waves)
     encoder = WhisperBackbone(model.encoder, len(model.encoder.layers))
     size = [min(30, GRID_S * np.ceil((len(wave) / RATE + PAD_S) / GRID_S)) for wave in waves]
     for seconds in sorted(set(size)):
@@ -34,9 +33,10 @@ def detect_here(waves: list[np.ndarray]) -> list[tuple[str, float]]:
             depths = encoder.stem(mel, torch.full((len(part),), mel.shape[1]))
             hidden = model.encoder.layer_norm(encoder.body(*depths[-1])[0][0])
             state = model.decoder(input_ids=torch.full((len(part), 1), START), encoder_hidden_states=hidden).last_hidden_state
-            logits = state[:, -1] @ model.decoder.embed_tokens.weight[FIRST : FIRST + 99].T
-            for i, probability, index in zip(part, *F.softmax(logits, dim=1).max(dim=1), strict=True):
-                result[i] = list(LANGUAGES)[int(index)], float(probability)
+            logits = state[:, -1] @ model.decoder.embed_tokens.weight.T
+            silent, languages = F.softmax(logits, dim=1)[:, NO_SPEECH], F.softmax(logits[:, FIRST : FIRST + 99], dim=1)
+            for i, probability, index, none in zip(part, *languages.max(dim=1), silent, strict=True):
+                result[i] = list(LANGUAGES)[int(index)], float(probability), float(none)
     return result
 
 
@@ -45,8 +45,9 @@ def whole_length(wave: np.ndarray, samples: int) -> np.ndarray:
     return np.pad(wave[:samples], (0, max(0, samples - len(wave))))
 
 
-def detect(waves: list[np.ndarray], label: str = "") -> list[tuple[str, float]]:
-    """(language code, probability among all languages) of clips at 8 kHz, in processes, kept by content.
+def detect(waves: list[np.ndarray], label: str = "") -> list[tuple[str, float, float]]:
+    """(language code, its probability among all languages, probability that nobody speaks) of clips at 8 kHz, in processes, kept by
+    content. The last is Whisper's `no_speech_prob`.
 
     The encoder sees the clip and a second of silence instead of 30 s: notebook 01 measures the agreement with openai-whisper.
     """
@@ -58,13 +59,13 @@ def detect(waves: list[np.ndarray], label: str = "") -> list[tuple[str, float]]:
         cuts = np.array_split(order, max(1, len(missing) // 60))
         parts = workers.in_processes(detect_here, [([missing[i] for i in cut],) for cut in cuts], label)
         made = dict(zip(order.tolist(), (answer for part in parts for answer in part), strict=True))
-        return [np.array([codes.index(made[i][0]), made[i][1]]) for i in range(len(missing))]
+        return [np.array([codes.index(made[i][0]), *made[i][1:]]) for i in range(len(missing))]
 
     answers = cache.cached(waves, "language " + hashlib.sha256(code).hexdigest(), compute)
-    return [(codes[int(index)], float(probability)) for index, probability in answers]
+    return [(codes[int(index)], float(probability), float(none)) for index, probability, none in answers]
 
 
-def openai_model(model: WhisperModel):
+def openai_model(model: torch.nn.Module):
     """The same weights in openai-whisper's own class, for its `detect_language`."""
     import whisper
 
@@ -90,7 +91,7 @@ def openai_model(model: WhisperModel):
 
 @torch.inference_mode()
 def detect_openai(model, wave: np.ndarray) -> tuple[str, float]:
-    """openai-whisper's published way: 30 s window, its own log-mel, `detect_language`. Same return as `detect`."""
+    """openai-whisper's published way: 30 s window, its own log-mel, `detect_language`: (language code, probability)."""
     import whisper
 
     padded = whisper.pad_or_trim(torch.from_numpy(resample(wave, RATE, MODEL_RATE)))

@@ -54,6 +54,32 @@ def test_a_long_recording_is_scored_in_pieces(folder, tmp_path, capsys):
     assert "at 16–24 s of 24 s" in capsys.readouterr().out
 
 
+def test_windows_and_steps_by_hand():
+    assert detector.windows(8000) == [slice(0, 8000)]
+    assert [(w.start, w.stop) for w in detector.windows(22000)] == [(0, 16000), (4000, 20000), (6000, 22000)]  # the last ends with it
+    # steps' middles at 0.25, 0.75, 1.25, 1.75, 2.25 and 2.75 s (the end of 22000 samples); windows 0–2, 0.5–2.5, 0.75–2.75 s
+    assert detector.by_step(22000, np.array([1.0, 3.0, 8.0])).tolist() == [1, 4, 4, 4, 5.5, 8]
+    silent = detector.by_step(22000, np.array([np.nan, 3.0, np.nan]))
+    assert np.isnan(silent[[0, 5]]).all() and silent[1:5].tolist() == [3, 3, 3, 3]
+    assert detector.spans(np.array([True, True, False, True])) == [(0, 1), (1.5, 2)] and detector.spans(np.zeros(3, bool)) == []
+
+
+def test_the_timeline_finds_the_fake_part(folder, tmp_path, capsys):
+    home, waves, _ = folder
+    hiss, hum = np.tile(waves[0], 3), np.tile(waves[-1], 3)  # 4.5 s each
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        sf.write(tmp_path / name / "part.wav", np.concatenate([hiss, hum, hiss]), 8000)
+    (tmp_path / "a" / "words.wav").write_text("words")
+    assert predict.main([str(tmp_path / "a"), str(tmp_path / "b"), "--timeline", str(tmp_path / "out"), "--detector", str(home)]) == 1
+    written = sorted(p.name for p in (tmp_path / "out").iterdir())
+    assert written == ["part.wav-2.csv", "part.wav-2.png", "part.wav.csv", "part.wav.png"]
+    table = pd.read_csv(tmp_path / "out" / "part.wav.csv")
+    assert list(table) == ["start_s", "end_s", "p_bona_fide", "flagged"] and len(table) == 27 and table["end_s"].iloc[-1] == 13.5
+    assert table["flagged"][(table["start_s"] >= 6) & (table["end_s"] <= 7.5)].all() and not table["flagged"][:6].any()
+    assert not table["flagged"][-6:].any()
+
+
 def test_the_command_scores_folders_and_names_what_it_cannot(folder, tmp_path, capsys):
     home, waves, _ = folder
     sf.write(tmp_path / "hiss.wav", waves[0], 8000)

@@ -18,6 +18,7 @@ from utils import audio, paths, probe
 
 FOLDER = paths.ROOT / "outputs" / "reference" / "detector"
 PIECE_S = 10.0  # longer recordings are scored in equal pieces of at most this; clips of the pages are up to 6 s
+WINDOW_S, STEP_S = 2.0, 0.5  # of a timeline: windows overlap, and a step has the mean of those over it
 DEPTHS = {"whisper-base": (0, 1, 2, 3), "campplus": (0, 1, 2, 3)}
 
 
@@ -29,6 +30,31 @@ def fit(x: np.ndarray, label: np.ndarray, components: int = 384, width: float = 
     pca = PCA(min(components, *x.shape), svd_solver="randomized", random_state=0)
     machine = SVC(C=c, gamma=width / x.shape[1], class_weight="balanced", cache_size=500)
     return make_pipeline(StandardScaler(), pca, machine).fit(x, label)
+
+
+def windows(samples: int) -> list[slice]:
+    """Windows of `WINDOW_S`, one a step, over an 8 kHz wave of so many samples; the last one ends with it."""
+    size, step = int(WINDOW_S * audio.RATE), int(STEP_S * audio.RATE)
+    starts = [*range(0, max(1, samples - size), step), max(0, samples - size)]
+    return [slice(start, min(samples, start + size)) for start in dict.fromkeys(starts)]
+
+
+def by_step(samples: int, logits: np.ndarray) -> np.ndarray:
+    """Log-odds of each step of `STEP_S` from those of `windows(samples)`: the mean of all windows over its middle.
+
+    A window without a score (NaN: silence) is left out; a step without any is NaN.
+    """
+    edges = np.array([(w.start, w.stop) for w in windows(samples)])
+    middles = np.minimum((np.arange(max(1, int(np.ceil(samples / STEP_S / audio.RATE)))) + 0.5) * STEP_S * audio.RATE, samples - 1)
+    over = (edges[:, :1] <= middles) & (middles < edges[:, 1:]) & np.isfinite(logits)[:, None]
+    total = np.where(np.isfinite(logits), logits, 0.0) @ over
+    return np.divide(total, over.sum(axis=0), out=np.full(len(middles), np.nan), where=over.any(axis=0))
+
+
+def spans(fake: np.ndarray) -> list[tuple[float, float]]:
+    """(start s, end s) of the runs of true steps."""
+    change = np.flatnonzero(np.diff(np.concatenate([[False], fake, [False]]).astype(int)))
+    return [(float(a * STEP_S), float(b * STEP_S)) for a, b in zip(change[::2], change[1::2], strict=True)]
 
 
 class Detector:
@@ -52,6 +78,12 @@ class Detector:
     def logit(self, wave: np.ndarray) -> float:
         """Calibrated log-odds of bona fide of an 8 kHz wave (samples,): the mean over its `pieces`."""
         return float(np.mean([logit for _, _, logit in self.pieces(wave)]))
+
+    def timeline(self, wave: np.ndarray) -> np.ndarray:
+        """Log-odds of bona fide of each `STEP_S` of an 8 kHz wave; NaN where it is silent. Noisier than `logit`: see the card."""
+        logits = [self._logit(wave[w]) if audio.frames_dbfs(wave[w]).max() >= audio.SILENT_DBFS else np.nan
+                  for w in windows(len(wave))]
+        return by_step(len(wave), np.array(logits))
 
     def _logit(self, wave: np.ndarray) -> float:
         w = self.weights

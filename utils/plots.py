@@ -37,3 +37,25 @@ def intervals(axis, table, colour=REAL, floor: float | None = None) -> None:
     if floor is not None:
         axis.axvline(floor, color=GREY, linestyle="--", label=f"floor: all real, {floor:.3f}")
         axis.legend(loc="lower right")
+
+
+def timeline(path, wave: np.ndarray, rate: int, p: np.ndarray, step_s: float, threshold: float, flagged: list, title: str) -> None:
+    """Waveform, spectrogram and probability of bona fide over time as one PNG; `flagged` [(start s, end s)] is shaded.
+
+    Args: `p` of each `step_s` seconds, NaN where nothing is said of it.
+    """
+    end = len(wave) / rate
+    fig, axes = plt.subplots(3, 1, figsize=(9, 5.5), sharex=True, height_ratios=(1, 1.6, 1.4))
+    axes[0].plot(np.arange(len(wave)) / rate, wave, color=GREY, lw=0.4)
+    axes[0].set(ylabel="wave", title=title)
+    spectrogram(axes[1], wave, rate, "")
+    axes[1].set(xlabel="")
+    axes[2].stairs(p, np.minimum(np.arange(len(p) + 1) * step_s, end), color=REAL, lw=2, baseline=None, label="overlapping windows")
+    axes[2].axhline(threshold, color=GREY, ls="--", label="bona fide above")
+    axes[2].set(xlabel="time (s)", ylabel="p(bona fide)", ylim=(-0.03, 1.03), xlim=(0, end))
+    for number, (a, b) in enumerate(flagged):
+        for axis in axes[[0, 2]]:
+            axis.axvspan(a, min(b, end), color=FAKE, alpha=0.25, lw=0, label="flagged" if axis is axes[2] and not number else None)
+    axes[2].legend(loc="upper right", fontsize=9, ncols=3)
+    fig.savefig(path, dpi=110)
+    plt.close(fig)

@@ -13,9 +13,10 @@ import math
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from utils import audio, data, detector, engines, paths
+from utils import audio, data, detector, engines, paths, workers
 
 COLUMNS = ("file", "p_bona_fide", "decision", "threshold", "seconds", "note", "pieces")
 SHORT_S = 1.0  # below this a score means little: nothing so short was trained on
@@ -83,6 +84,8 @@ def main(argv: list[str] | None = None) -> int:
                         help="write the table there too, as JSON if it ends so, else as CSV; started again after a kill, it goes on")
     parser.add_argument("--submission", type=Path, metavar="FILE",
                         help="write the competition's format (<name>,<1 real | 0 fake>), if every file has a decision")
+    parser.add_argument("--timeline", type=Path, metavar="FOLDER",
+                        help="for each recording, draw where it looks fake: a PNG and a CSV of its probability each half second")
     parser.add_argument("--detector", type=Path, default=detector.FOLDER, metavar="FOLDER",
                         help="another detector (default: the released one)")
     options = parser.parse_args(argv)
@@ -100,6 +103,8 @@ def main(argv: list[str] | None = None) -> int:
         failed = _report(rows, released.card["threshold"], part, options.out, decided)
     if keep:
         engines.clear(keep)
+    if options.timeline:
+        timelines(released, files, options.timeline)
     if options.submission:
         try:
             if failed or not files:
@@ -109,6 +114,28 @@ def main(argv: list[str] | None = None) -> int:
             print(f"FAILED: no submission: {error}", file=sys.stderr)
             return 1
     return 1 if failed or not files else 0
+
+
+def timelines(released: detector.Detector, files: list[Path], folder: Path) -> None:
+    """Write `<name>.png` and `<name>.csv` (start_s, end_s, p_bona_fide, flagged) of each file that can be read to `folder`."""
+    from utils import plots
+
+    plots.style()
+    folder.mkdir(parents=True, exist_ok=True)
+    names = pd.Series([file.name for file in files])
+    names = names + names.groupby(names).cumcount().map(lambda n: f"-{n + 1}" if n else "")  # of other folders
+    for file, name in workers.progress(list(zip(files, names, strict=True)), "timelines"):
+        with contextlib.suppress(audio.AudioError):  # named in the table
+            wave, threshold = audio.read(file), released.card["threshold"]
+            p = 1 / (1 + np.exp(-released.timeline(wave)))
+            flagged = detector.spans(p <= threshold)
+            start = np.arange(len(p)) * detector.STEP_S
+            table = pd.DataFrame({"start_s": start, "end_s": np.minimum(start + detector.STEP_S, len(wave) / audio.RATE),
+                                  "p_bona_fide": p.round(4), "flagged": (p <= threshold).astype(int)})
+            with paths.whole(folder / f"{name}.csv") as part:
+                table.to_csv(part, index=False)
+            with paths.whole(folder / f"{name}.png") as part:
+                plots.timeline(part, wave, audio.RATE, p, detector.STEP_S, threshold, flagged, file.name)
 
 
 def _report(rows, threshold: float, part: Path | None, out: Path | None, decided: list) -> int:

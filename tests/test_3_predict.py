@@ -33,6 +33,7 @@ def test_saved_and_opened_again_it_scores_the_same(folder):
     assert expected[:8].min() > expected[8:].max()
     assert [opened.logit(wave) for wave in waves] == pytest.approx(expected.tolist(), abs=0.01)  # half precision
     assert opened.probability(waves[0]) == pytest.approx(1 / (1 + np.exp(-expected[0])), abs=0.005)
+    assert [piece[3] for wave in waves for piece in opened.pieces(wave)] == pytest.approx([1.0] * 16, abs=0.01)  # it learned from all
     doubled = audio.resample(waves[0], 8000, 16000)
     assert opened.probability(doubled, 16000) == pytest.approx(opened.probability(waves[0]), abs=0.1)
     with pytest.raises(audio.AudioError, match="too short"):
@@ -46,8 +47,8 @@ def test_a_long_recording_is_scored_in_pieces(folder, tmp_path, capsys):
     opened, silence = predict.load_detector(home), np.zeros(8000, np.float32)
     long = np.concatenate([np.tile(waves[0], 8), np.tile(waves[-1], 8)])  # 12 s of hiss, 12 s of hum
     pieces = opened.pieces(long)
-    assert [(a, b) for a, b, _ in pieces] == [(0, 8), (8, 16), (16, 24)] and pieces[0][2] > pieces[1][2] > pieces[2][2]
-    assert opened.logit(long) == pytest.approx(np.mean([logit for *_, logit in pieces]))
+    assert [(a, b) for a, b, *_ in pieces] == [(0, 8), (8, 16), (16, 24)] and pieces[0][2] > pieces[1][2] > pieces[2][2]
+    assert opened.logit(long) == pytest.approx(np.mean([logit for _, _, logit, _ in pieces]))
     assert len(opened.pieces(np.concatenate([np.tile(waves[0], 7), np.tile(silence, 21)]))) == 2  # the silent piece says nothing
     sf.write(tmp_path / "long.wav", long, 8000)
     predict.main([str(tmp_path / "long.wav"), "--detector", str(home)])
@@ -117,6 +118,34 @@ def test_patterns_lists_json_and_a_submission(folder, tmp_path, monkeypatch, cap
     assert predict.main([gone, *options]) == 1 and "1 files have no decision" in capsys.readouterr().err
     assert json.loads((tmp_path / "scores.json").read_text())[0]["p_bona_fide"] is None
     assert not (tmp_path / "hand_in.csv").exists()
+
+
+def test_warnings(speechlike):
+    assert predict.warnings(speechlike) == []
+    assert "only 0.5 s of sound" in predict.warnings(np.concatenate([speechlike[:4000], np.zeros(16000, np.float32)]))[0]
+    assert "nobody" in predict.warnings(speechlike, 0.9)[0]
+    loud = np.clip(speechlike * 20, -1, 1)
+    assert predict.warnings(loud)[0].startswith("clipped")
+    assert predict.warnings(audio.resample(np.clip(audio.resample(speechlike, 8000, 44100) * 20, -1, 1), 44100, 8000)) != []
+
+
+def test_it_abstains_where_it_warns(folder, tmp_path, capsys):
+    home, waves, _ = folder
+    another = tmp_path / "detector"
+    shutil.copytree(home, another)
+    paths.write_json(another / "card.json", paths.read_json(another / "card.json") | {"familiar": 0.9})
+    (tmp_path / "in").mkdir()
+    rng, time = np.random.default_rng(9), np.arange(16000) / 8000
+    audio.write(tmp_path / "in" / "a.wav", waves[0])
+    audio.write(tmp_path / "in" / "b.wav", np.float32(np.sign(np.sin(2 * np.pi * 3 * time)) * rng.normal(size=16000) ** 3 * 0.02))
+    options = [str(tmp_path / "in"), "--detector", str(another), "--out", str(tmp_path / "scores.csv")]
+    assert predict.main(options) == 0
+    a, b = pd.read_csv(tmp_path / "scores.csv", keep_default_na=False).to_dict("records")
+    assert "unlike" in b["note"] and "unlike" not in a["note"] and b["decision"] in ("bona fide", "spoof")
+    assert predict.main([*options, "--abstain", "--no-language", "--submission", str(tmp_path / "hand_in.csv")]) == 1
+    b = pd.read_csv(tmp_path / "scores.csv", keep_default_na=False).to_dict("records")[1]
+    assert (b["decision"], b["language"]) == ("no decision", "") and b["p_bona_fide"] > 0
+    assert "1 files have no decision" in capsys.readouterr().err
 
 
 def test_rows_kept_by_a_killed_run_are_not_taken_for_another_detectors(folder, tmp_path):

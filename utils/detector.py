@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save_file
 from sklearn.decomposition import PCA
+from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
@@ -30,6 +31,11 @@ def fit(x: np.ndarray, label: np.ndarray, components: int = 384, width: float = 
     pca = PCA(min(components, *x.shape), svd_solver="randomized", random_state=0)
     machine = SVC(C=c, gamma=width / x.shape[1], class_weight="balanced", cache_size=500)
     return make_pipeline(StandardScaler(), pca, machine).fit(x, label)
+
+
+def likeness(model: Pipeline, x: np.ndarray) -> np.ndarray:
+    """Kernel of features (N, D) with the most similar support vector of `fit`'s machine, 0 … 1 (N,)."""
+    return rbf_kernel(model[:-1].transform(x), model[-1].support_vectors_, model[-1].gamma).max(axis=1)
 
 
 def windows(samples: int) -> list[slice]:
@@ -69,28 +75,34 @@ class Detector:
         self.version = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
         self.weights = {name: value.astype(np.float32) for name, value in load_file(folder / "detector.safetensors").items()}
 
-    def pieces(self, wave: np.ndarray) -> list[tuple[float, float, float]]:
-        """(start s, end s, log-odds of bona fide) of equal pieces of an 8 kHz wave (samples,); silent pieces are left out."""
+    def pieces(self, wave: np.ndarray) -> list[tuple[float, float, float, float]]:
+        """(start s, end s, log-odds of bona fide, likeness) of equal pieces of an 8 kHz wave (samples,); silent ones are left out.
+
+        Likeness to the most similar training clip is 0 … 1; the card's `familiar` is what all but 1 % of clips of unseen pages have.
+        Raises AudioError for less than a quarter of a second.
+        """
+        if len(wave) < audio.RATE // 4:
+            raise audio.AudioError(f"{len(wave) / audio.RATE:.2f} s is too short to score")
         cuts = np.linspace(0, len(wave), int(np.ceil(len(wave) / (PIECE_S * audio.RATE))) + 1).astype(int)
-        return [(a / audio.RATE, b / audio.RATE, self._logit(wave[a:b])) for a, b in zip(cuts[:-1], cuts[1:], strict=True)
+        return [(a / audio.RATE, b / audio.RATE, *self._judge(wave[a:b])) for a, b in zip(cuts[:-1], cuts[1:], strict=True)
                 if audio.frames_dbfs(wave[a:b]).max() >= audio.SILENT_DBFS]
 
     def logit(self, wave: np.ndarray) -> float:
         """Calibrated log-odds of bona fide of an 8 kHz wave (samples,): the mean over its `pieces`."""
-        return float(np.mean([logit for _, _, logit in self.pieces(wave)]))
+        return float(np.mean([logit for _, _, logit, _ in self.pieces(wave)]))
 
     def timeline(self, wave: np.ndarray) -> np.ndarray:
         """Log-odds of bona fide of each `STEP_S` of an 8 kHz wave; NaN where it is silent. Noisier than `logit`: see the card."""
-        logits = [self._logit(wave[w]) if audio.frames_dbfs(wave[w]).max() >= audio.SILENT_DBFS else np.nan
+        logits = [self._judge(wave[w])[0] if audio.frames_dbfs(wave[w]).max() >= audio.SILENT_DBFS else np.nan
                   for w in windows(len(wave))]
         return by_step(len(wave), np.array(logits))
 
-    def _logit(self, wave: np.ndarray) -> float:
+    def _judge(self, wave: np.ndarray) -> tuple[float, float]:
         w = self.weights
         x = probe.features_here([wave], {name: tuple(depths) for name, depths in self.card["depths"]})[0]
         x = w["components"] @ ((x - w["centre"]) / w["scale"]) - w["offset"]
         kernel = np.exp(-w["gamma"][0] * ((w["supports"] - x) ** 2).sum(axis=1))
-        return float(w["weight"] @ kernel + w["bias"][0])
+        return float(w["weight"] @ kernel + w["bias"][0]), float(kernel.max())
 
     def probability(self, clip: Path | str | np.ndarray, rate: int = audio.RATE) -> float:
         """Probability of bona fide, 0 … 1, of a file or of a wave at `rate` Hz. Raises AudioError for what cannot be scored."""
@@ -98,8 +110,6 @@ class Detector:
             wave = audio.read(Path(clip))
         else:
             wave = audio.resample(audio.check_wave(np.asarray(clip, np.float32), "wave", rate), rate, audio.RATE)
-        if len(wave) < audio.RATE // 4:
-            raise audio.AudioError(f"{len(wave) / audio.RATE:.2f} s is too short to score")
         return float(1 / (1 + np.exp(-self.logit(wave))))
 
 

@@ -9,17 +9,20 @@ import contextlib
 import csv
 import glob
 import json
-import math
 import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from utils import audio, data, detector, engines, paths, workers
+from utils import audio, data, detector, engines, language, paths, workers
 
-COLUMNS = ("file", "p_bona_fide", "decision", "threshold", "seconds", "note", "pieces")
-SHORT_S = 1.0  # below this a score means little: nothing so short was trained on
+COLUMNS = ("file", "p_bona_fide", "decision", "threshold", "language", "p_language", "seconds", "note", "pieces")
+UNDECIDED = "no decision"
+SHORT_S = 1.0  # of sound; below this a score means little: nothing so short was trained on
+SURE = 0.5  # a language less probable than this is 'unknown', as in notebook 01
+NO_SPEECH = 0.6  # openai-whisper's own threshold
+CLIPPED, CLIPPED_SHARE = 0.95, 0.01  # more than this share of the samples within 5 % of the peak
 
 
 def load_detector(folder: Path | str = detector.FOLDER) -> detector.Detector:
@@ -30,31 +33,46 @@ def load_detector(folder: Path | str = detector.FOLDER) -> detector.Detector:
 class Judge:
     """What `engines.score_files` asks: the columns of each clip."""
 
-    def __init__(self, folder: str, version: str = ""):
-        self.released = load_detector(folder)
+    def __init__(self, folder: str, version: str = "", heard: bool = True, abstain: bool = False):
+        self.released, self.heard, self.abstain = load_detector(folder), heard, abstain
         if version and self.released.version != version:
             raise ValueError(f"{folder} changed while it was used: start again")
 
     def rows(self, waves: list) -> list[dict[str, str]]:
         """Columns of 8 kHz waves (`COLUMNS` without the file); probability and decision are empty where one cannot be scored."""
-        return [self._row(wave) for wave in waves]
+        heard = language.detect_here(waves) if self.heard else [("", 0.0, 0.0)] * len(waves)
+        return [self._row(wave, *found) for wave, found in zip(waves, heard, strict=True)]
 
-    def _row(self, wave) -> dict[str, str]:
+    def _row(self, wave, spoken: str, sure: float, silent: float) -> dict[str, str]:
         seconds, threshold = len(wave) / audio.RATE, self.released.card["threshold"]
         row = dict.fromkeys(COLUMNS[1:], "") | {"seconds": f"{seconds:.2f}", "threshold": threshold}
         try:
-            p = self.released.probability(wave)
+            pieces = self.released.pieces(wave)
         except audio.AudioError as error:
             return row | {"note": str(error)}
+        p, likeness = 1 / (1 + np.exp(-np.mean([piece[2] for piece in pieces]))), np.mean([piece[3] for piece in pieces])
+        notes = warnings(wave, silent) + ["unlike what it was trained on"] * bool(likeness < self.released.card.get("familiar", 0))
         row |= {"p_bona_fide": f"{p:.6f}", "decision": "bona fide" if p > threshold else "spoof"}
-        if seconds < SHORT_S:
-            row["note"] = "shorter than anything it was trained on"
-        if seconds > detector.PIECE_S:
-            pieces = [(start, end, 1 / (1 + math.exp(-logit))) for start, end, logit in self.released.pieces(wave)]
-            start, end, low = min(pieces, key=lambda piece: piece[2])
-            row["note"] = f"lowest {low:.3f} at {start:.0f}–{end:.0f} s of {seconds:.0f} s"
-            row["pieces"] = "; ".join(f"{start:.2f}-{end:.2f} {p:.3f}" for start, end, p in pieces)
-        return row
+        if self.abstain and notes:
+            row["decision"] = UNDECIDED
+        if spoken:
+            row |= {"language": spoken if sure >= SURE else "unknown", "p_language": f"{sure:.2f}"}
+        if len(pieces) > 1:
+            shown = [(start, end, 1 / (1 + np.exp(-logit))) for start, end, logit, _ in pieces]
+            start, end, low = min(shown, key=lambda piece: piece[2])
+            notes.append(f"lowest {low:.3f} at {start:.0f}–{end:.0f} s of {seconds:.0f} s")
+            row["pieces"] = "; ".join(f"{start:.2f}-{end:.2f} {p:.3f}" for start, end, p in shown)
+        return row | {"note": "; ".join(notes)}
+
+
+def warnings(wave: np.ndarray, silent: float = 0.0) -> list[str]:
+    """Why the score of an 8 kHz wave may mean little; `silent` is Whisper's probability that nobody speaks."""
+    level = audio.frames_dbfs(wave)
+    sound = 0.02 * (level > max(audio.SILENT_DBFS, level.max() - 40)).sum()
+    clipped = np.mean(np.abs(wave) > CLIPPED * np.abs(wave).max())
+    return ([f"only {sound:.1f} s of sound: shorter than anything it was trained on"] * bool(sound < SHORT_S)
+            + ["nobody seems to speak (music? noise?)"] * (silent > NO_SPEECH)
+            + [f"clipped ({clipped:.0%} of the samples)"] * bool(clipped > CLIPPED_SHARE))
 
 
 def listed(given: list[str]) -> list[Path]:
@@ -86,6 +104,9 @@ def main(argv: list[str] | None = None) -> int:
                         help="write the competition's format (<name>,<1 real | 0 fake>), if every file has a decision")
     parser.add_argument("--timeline", type=Path, metavar="FOLDER",
                         help="for each recording, draw where it looks fake: a PNG and a CSV of its probability each half second")
+    parser.add_argument("--abstain", action="store_true", help="decide nothing where there is a warning (too short, clipped, nobody "
+                        "speaks, unlike what it was trained on)")
+    parser.add_argument("--no-language", action="store_true", help="do not name the language or listen for speech: twice as fast")
     parser.add_argument("--detector", type=Path, default=detector.FOLDER, metavar="FOLDER",
                         help="another detector (default: the released one)")
     options = parser.parse_args(argv)
@@ -96,8 +117,8 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     files = listed(options.paths)
     keep = options.out and options.out.with_name(f".{options.out.name}.parts")
-    rows = engines.score_files(files, Judge, (str(options.detector), released.version), keep,
-                               label="score" if len(files) > engines.SHARD else "")
+    judge = (str(options.detector), released.version, not options.no_language, options.abstain)
+    rows = engines.score_files(files, Judge, judge, keep, label="score" if len(files) > engines.SHARD else "")
     decided: list[tuple[int, str]] = []
     with paths.whole(options.out) if options.out else contextlib.nullcontext() as part:
         failed = _report(rows, released.card["threshold"], part, options.out, decided)
@@ -107,8 +128,10 @@ def main(argv: list[str] | None = None) -> int:
         timelines(released, files, options.timeline)
     if options.submission:
         try:
-            if failed or not files:
-                raise data.ContractError(f"{failed} files have no decision (named above)" if failed else "no audio file was found")
+            if missing := len(files) - len(decided):
+                raise data.ContractError(f"{missing} files have no decision (named above)")
+            if not files:
+                raise data.ContractError("no audio file was found")
             data.write_submission(options.submission, pd.Series(*zip(*decided, strict=True)), [f.name for f in files])
         except data.ContractError as error:
             print(f"FAILED: no submission: {error}", file=sys.stderr)
@@ -142,15 +165,16 @@ def _report(rows, threshold: float, part: Path | None, out: Path | None, decided
     """Print rows as they come, write them to `part`, the file that will be `out`, and add (1 real or 0 fake, file name) of each to
     `decided`; returns how many files were not scored."""
     failed = 0
-    print(f"{'p(bona fide)':>12}  {'decision':9}  file     (bona fide above {threshold:.2f})")
+    print(f"{'p(bona fide)':>12}  {'decision':11}  {'language':8}  file     (bona fide above {threshold:.2f}: where half of all are)")
     with part.open("w", newline="", encoding="utf-8") if part else contextlib.nullcontext() as target:
         write, finish = _writer(target, out)
         for row in rows:
             row |= {"note": row["error"] or row["note"]}
             if row.get("p_bona_fide"):
                 note = f"  ({row['note']})" if row["note"] else ""
-                print(f"{float(row['p_bona_fide']):12.3f}  {row['decision']:9}  {row['file']}{note}")
-                decided.append((int(row["decision"] == "bona fide"), Path(row["file"]).name))
+                print(f"{float(row['p_bona_fide']):12.3f}  {row['decision']:11}  {row['language']:8}  {row['file']}{note}")
+                if row["decision"] != UNDECIDED:
+                    decided.append((int(row["decision"] == "bona fide"), Path(row["file"]).name))
             else:
                 failed += 1
                 print(f"{'':12}  not scored {row['file']}: {row['note']}", file=sys.stderr)
@@ -171,7 +195,7 @@ def _writer(target, out: Path | None):
 
     def write(row):
         nonlocal written
-        numbers = {name: float(row[name]) if row[name] else None for name in ("p_bona_fide", "threshold", "seconds")}
+        numbers = {name: float(row[name]) if row[name] else None for name in ("p_bona_fide", "threshold", "p_language", "seconds")}
         pieces = [piece.replace("-", " ").split() for piece in row["pieces"].split("; ") if piece]
         pieces = [{"start_s": float(start), "end_s": float(end), "p_bona_fide": float(p)} for start, end, p in pieces]
         target.write((",\n" if written else "[\n") + json.dumps(row | numbers | {"pieces": pieces}, ensure_ascii=False))

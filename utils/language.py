@@ -1,4 +1,4 @@
-"""Spoken language by Whisper, batched and without padding to 30 s; openai-whisper's own answer for comparison."""
+"""Spoken language by Whisper, batched, its 30 s of padding thinned; openai-whisper's own answer for comparison."""
 import hashlib
 
 import numpy as np
@@ -8,13 +8,51 @@ from whisper.tokenizer import LANGUAGES
 
 from utils import cache, paths, workers
 from utils.audio import RATE, resample
-from utils.backbones import MODEL_RATE, WhisperBackbone, whisper_log_mel
+from utils.backbones import MODEL_RATE, whisper_log_mel
 
 START, FIRST = 50258, 50259  # <|startoftranscript|>, <|en|>: the language tokens follow in the order of LANGUAGES
 NO_SPEECH = 50362  # <|nospeech|>
 
-PAD_S, GRID_S = 1.0, 0.5  # silence after the clip, at least; lengths are rounded up to the grid, so that like ones share a batch
+PAD_S, GRID_S = 0.75, 0.5  # silence after the clip, at least; lengths are rounded up to the grid, so that like ones share a batch
 BUDGET_S = 40  # seconds a batch
+
+
+def _thinned(encoder, mel: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Input of the encoder's layers for (B, frames, bands): the positions of the clips, and some of the silence that openai-whisper
+    puts after them up to 30 s. One of these stands for three positions at first, for one more every 25 positions farther on.
+    The second value is what attention adds for a position that stands for several: the logarithm of how many."""
+    x = F.gelu(encoder.conv2(F.gelu(encoder.conv1(mel.transpose(1, 2))))).transpose(1, 2)
+    last = encoder.embed_positions.num_embeddings
+    own = last if x.shape[1] >= last else x.shape[1] - 2  # the convolutions' last ones saw an end, not silence
+    starts = [own]
+    while starts[-1] < last:
+        starts.append(min(last, starts[-1] + 3 + (starts[-1] - own) // 25))
+    starts, sizes = np.array(starts[:-1], int), np.diff(starts)
+    x = torch.cat([x[:, :own], x[:, own - 1 : own].expand(-1, len(starts), -1)], dim=1)
+    weight = torch.from_numpy(np.log(np.concatenate([np.ones(own), sizes]))).float()[None, None, None]
+    return x + encoder.embed_positions.weight[np.concatenate([np.arange(own), starts + sizes // 2])], weight
+
+
+def _heard(model, mel: torch.Tensor) -> torch.Tensor:
+    """Whisper's logits after <|startoftranscript|> of (B, frames, bands): (B, words)."""
+    x, weight = _thinned(model.encoder, mel)
+    for layer in model.encoder.layers:
+        x = layer(x, weight)
+    x = model.encoder.layer_norm(x)
+
+    def split(y):
+        return y.unflatten(-1, (-1, 64)).transpose(1, 2)
+
+    decoder = model.decoder
+    said = (decoder.embed_tokens.weight[START] + decoder.embed_positions.weight[0]).expand(len(mel), 1, -1)
+    for layer in decoder.layers:  # not by transformers, which takes no such weights; one word's attention to itself is its value
+        said = said + layer.self_attn.out_proj(layer.self_attn.v_proj(layer.self_attn_layer_norm(said)))
+        cross = layer.encoder_attn
+        query, key, value = cross.q_proj(layer.encoder_attn_layer_norm(said)), cross.k_proj(x), cross.v_proj(x)
+        found = F.scaled_dot_product_attention(split(query), split(key), split(value), attn_mask=weight)
+        said = said + cross.out_proj(found.transpose(1, 2).flatten(2))
+        said = said + layer.fc2(F.gelu(layer.fc1(layer.final_layer_norm(said))))
+    return decoder.layer_norm(said)[:, 0] @ decoder.embed_tokens.weight.T
 
 
 @torch.inference_mode()
@@ -23,17 +61,12 @@ def detect_here(waves: list[np.ndarray]) -> list[tuple[str, float, float]]:
     from utils.backbones import whisper_base
 
     model, result = whisper_base(), [("", 0.0, 1.0)] * len(waves)
-    encoder = WhisperBackbone(model.encoder, len(model.encoder.layers))
     size = [min(30, GRID_S * np.ceil((len(wave) / RATE + PAD_S) / GRID_S)) for wave in waves]
     for seconds in sorted(set(size)):
         rows = np.flatnonzero(np.equal(size, seconds))
         for part in np.array_split(rows, int(np.ceil(len(rows) * seconds / BUDGET_S))):
             fitted = [whisper_log_mel(whole_length(resample(waves[i], RATE, MODEL_RATE), int(seconds * MODEL_RATE))) for i in part]
-            mel = torch.stack(fitted)
-            depths = encoder.stem(mel, torch.full((len(part),), mel.shape[1]))
-            hidden = model.encoder.layer_norm(encoder.body(*depths[-1])[0][0])
-            state = model.decoder(input_ids=torch.full((len(part), 1), START), encoder_hidden_states=hidden).last_hidden_state
-            logits = state[:, -1] @ model.decoder.embed_tokens.weight.T
+            logits = _heard(model, torch.stack(fitted))
             silent, languages = F.softmax(logits, dim=1)[:, NO_SPEECH], F.softmax(logits[:, FIRST : FIRST + 99], dim=1)
             for i, probability, index, none in zip(part, *languages.max(dim=1), silent, strict=True):
                 result[i] = list(LANGUAGES)[int(index)], float(probability), float(none)
@@ -49,7 +82,7 @@ def detect(waves: list[np.ndarray], label: str = "") -> list[tuple[str, float, f
     """(language code, its probability among all languages, probability that nobody speaks) of clips at 8 kHz, in processes, kept by
     content. The last is Whisper's `no_speech_prob`.
 
-    The encoder sees the clip and a second of silence instead of 30 s: notebook 01 measures the agreement with openai-whisper.
+    Of the silence up to 30 s the encoder sees a twentieth: notebooks 01 and 10 measure how often it agrees with openai-whisper.
     """
     codes = list(LANGUAGES)
     code = b"".join((paths.ROOT / "utils" / name).read_bytes() for name in ("language.py", "backbones.py"))

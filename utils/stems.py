@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from utils import backbones, cache, paths, workers
 from utils.audio import RATE
@@ -33,6 +34,11 @@ def pool(depths: list) -> torch.Tensor:
     parts = []
     for x, frames in depths:
         x = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+        if (frames == x.shape[1]).all():  # no padding: half the memory, a third of the time
+            mean = x.mean(1)
+            spread = F.mse_loss(x, mean[:, None].expand_as(x), reduction="none").mean(1)
+            parts += [mean, (spread + 1e-6).sqrt(), F.l1_loss(x[:, 1:], x[:, :-1], reduction="none").mean(1)]
+            continue
         valid = (torch.arange(x.shape[1])[None] < frames[:, None])[..., None]
         count = frames[:, None].to(x.dtype)
         mean = (x * valid).sum(1) / count

@@ -2,6 +2,7 @@
 import functools
 import hashlib
 import os
+import signal
 import sys
 import threading
 from concurrent.futures import ProcessPoolExecutor
@@ -22,6 +23,8 @@ def pool(workers: int, **options) -> ProcessPoolExecutor:
 
 
 def _leave_with_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
+
     def wait():
         parent_process().join()
         os._exit(1)

@@ -71,8 +71,8 @@ class Engine:
     """A detector whose backbone computes at one of `PRECISIONS`; pooling and head stay in float32 (fp64: all in float64).
 
     int8 is ONNX Runtime's: it rounds the weights of matrix products once and their inputs batch by batch. Notebook 10 shows it beside
-    PyTorch's and CTranslate2's. Recurrent layers are not rounded: GE2E's EER rose from 0.31 to 0.43 by that. Raises ValueError if `precision` is unknown or changes nothing in
-    this backbone.
+    PyTorch's and CTranslate2's. Recurrent layers are not rounded: GE2E's EER rose from 0.31 to 0.43 by that. Raises ValueError if
+    `precision` is unknown or changes nothing in this backbone.
     """
 
     def __init__(self, model: training.Detector, precision: str = "fp32", max_s: float = stems.MAX_S):

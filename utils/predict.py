@@ -22,7 +22,7 @@ UNDECIDED = "no decision"
 SHORT_S = 1.0  # of sound; below this a score means little: nothing so short was trained on
 SURE = 0.5  # a language less probable than this is 'unknown', as in notebook 01
 NO_SPEECH = 0.6  # openai-whisper's own threshold
-CLIPPED, CLIPPED_SHARE = 0.95, 0.01  # more than this share of the samples within 5 % of the peak
+CLIPPED, CLIPPED_SHARE = 0.7, 0.03  # more than this share of the samples above this part of the peak: rare in mini's raw clips
 
 
 def load_detector(folder: Path | str = detector.FOLDER) -> detector.Detector:
@@ -72,7 +72,7 @@ def warnings(wave: np.ndarray, silent: float = 0.0) -> list[str]:
     clipped = np.mean(np.abs(wave) > CLIPPED * np.abs(wave).max())
     return ([f"only {sound:.1f} s of sound: shorter than anything it was trained on"] * bool(sound < SHORT_S)
             + ["nobody seems to speak (music? noise?)"] * (silent > NO_SPEECH)
-            + [f"clipped ({clipped:.0%} of the samples)"] * bool(clipped > CLIPPED_SHARE))
+            + [f"clipped or overdriven ({clipped:.0%} of the samples near the peak)"] * bool(clipped > CLIPPED_SHARE))
 
 
 def listed(given: list[str]) -> list[Path]:

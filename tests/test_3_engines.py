@@ -6,13 +6,14 @@ import sys
 import time
 
 import numpy as np
+import psutil
 import pytest
 import soundfile as sf
 import torch
 from transformers import WhisperConfig
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-from utils import audio, backbones, cost, engines, paths, training
+from utils import audio, backbones, cost, engines, paths, training, workers
 
 
 def small() -> training.Detector:
@@ -135,3 +136,18 @@ def test_rows_of_files_are_written_as_csv(tmp_path, waves):
     engines._shard(Loudness, (), [tmp_path / "a.wav"], tmp_path / "out.csv")
     with (tmp_path / "out.csv").open() as file:
         assert list(next(csv.DictReader(file))) == ["file", "score", "error"]
+
+
+def _memory_of_lengths(lengths: range) -> list[float]:
+    engine, noise = cost.drawn("campplus", 1, "fp32"), np.random.default_rng(0).standard_normal(16000).astype(np.float32)
+    found = []
+    for length in lengths:
+        engine.scores([noise[:length]])
+        found.append(psutil.Process().memory_info().rss / 1e6)
+    return found
+
+
+def test_memory_does_not_grow_with_the_lengths_of_clips():
+    with workers.pool(1) as pool:
+        memory = pool.submit(workers._single, _memory_of_lengths, (range(8000, 16000, 80),)).result()
+    assert memory[-1] < 1.1 * memory[9], memory[::10]

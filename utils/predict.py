@@ -105,7 +105,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--timeline", type=Path, metavar="FOLDER",
                         help="for each recording, draw where it looks fake: a PNG and a CSV of its probability each half second")
     parser.add_argument("--abstain", action="store_true", help="decide nothing where there is a warning (too short, clipped, nobody "
-                        "speaks, unlike what it was trained on)")
+                        "speaks, unlike the training clips if the detector's card says how like is enough)")
     parser.add_argument("--no-language", action="store_true", help="do not name the language or listen for speech: faster")
     parser.add_argument("--detector", type=Path, default=detector.FOLDER, metavar="FOLDER",
                         help="another detector (default: the released one)")

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from utils import audio, cache, paths, probe, stems, training, workers
+from utils import audio, backbones, cache, cost, paths, probe, stems, training, workers
 
 
 def test_pooling_by_hand():
@@ -89,6 +89,20 @@ def test_a_fold_repeats_is_reused_and_opens_again(clips, tmp_path, monkeypatch):
     labels = train.set_index("id")["label"]
     real, fake = ([s for i, s in one["tuned"].items() if labels[i] == y] for y in (1, 0))
     assert min(real) > max(fake)  # the tilt is easy to learn
+
+
+def test_gradients_of_parts_add_up_to_the_batch(monkeypatch):
+    """A clip is worth as much in a part of its own as in the whole batch."""
+    whisper, waves = cost.Ours.__new__(cost.Ours), [audio.coloured_noise(4000, 3, np.random.default_rng(i)) for i in range(3)]
+    whisper.model = cost.detector_of(backbones.load("whisper-base", 1))
+    found = []
+    for held, expected in ((10**9, [slice(0, 10**9 // 12800)]), (12800, [slice(0, 1), slice(1, 2), slice(2, 3)])):
+        monkeypatch.setattr(training, "HELD", held)
+        assert training.parts(3, 25 * 512) == expected  # half a second is 25 positions
+        whisper.model.zero_grad()
+        whisper.backward(waves, torch.tensor([0, 1, 1]))
+        found.append(torch.cat([p.grad.flatten() for p in whisper.model.parameters() if p.grad is not None]))
+    assert float((found[0] - found[1]).abs().max()) < 1e-4 * float(found[0].abs().max())
 
 
 def test_long_clips_are_cut(clips, tmp_path):

@@ -21,6 +21,7 @@ from utils import audio, backbones, engines, stems, training, workers
 from utils.audio import RATE
 
 MODEL_RATE = backbones.MODEL_RATE
+WIDTH = 512  # of Whisper base
 # encoders that only a hub ships: (family, width, layers, feed-forward width, heads, mel bands)
 HUB_SIZES = {"whisper-tiny": ("whisper", 384, 4, 1536, 6, 80), "whisper-small": ("whisper", 768, 12, 3072, 12, 80),
              "whisper-medium": ("whisper", 1024, 24, 4096, 16, 80), "whisper-large-v3": ("whisper", 1280, 32, 5120, 20, 128),
@@ -59,8 +60,15 @@ def drawn(name: str, layers: int, precision: str) -> engines.Engine:
 
 
 # ---------------------------------------------------------------- rivals
-class Ours:
-    """Whisper base, all six layers, on real frames, batches of like length."""
+class Rival:
+    """A way to score clips, `score(waves)`, and to train on them, `loss(waves, labels)`."""
+
+    def backward(self, waves, labels):
+        self.loss(waves, labels).backward()
+
+
+class Ours(Rival):
+    """Whisper base, all six layers, on real frames, batches of like length; gradients in parts, as in `training`."""
 
     layers, precision = 6, "fp32"
 
@@ -74,10 +82,12 @@ class Ours:
     def score(self, waves):
         return self.engine.scores(waves, torch.get_num_threads())
 
-    def loss(self, waves, labels):
+    def backward(self, waves, labels):
         features = [self.model.backbone.prepare(wave) for wave in waves]
-        logits = self.model(nn.utils.rnn.pad_sequence(features, batch_first=True), torch.tensor([len(f) for f in features]))
-        return F.binary_cross_entropy_with_logits(logits, labels.float())
+        batch, frames = nn.utils.rnn.pad_sequence(features, batch_first=True), torch.tensor([len(f) for f in features])
+        for cut in training.parts(len(batch), batch.shape[1] // 2 * WIDTH):
+            logits = self.model(batch[cut], frames[cut])
+            (F.binary_cross_entropy_with_logits(logits, labels[cut].float(), reduction="sum") / len(batch)).backward()
 
 
 class OursInt8(Ours):
@@ -92,7 +102,7 @@ class OursUsed(OursInt8):
     layers = 3
 
 
-class Stock:
+class Stock(Rival):
     """WhisperForAudioClassification and WhisperFeatureExtractor, as published: 30 s whatever the clip."""
 
     def __init__(self):
@@ -116,7 +126,7 @@ class Stock:
         return self.model.train()(self._inputs(waves), labels=labels).loss
 
 
-class OpenAI:
+class OpenAI(Rival):
     """openai-whisper's encoder on its own log-mel, mean of all positions, a linear head."""
 
     def __init__(self):
@@ -139,7 +149,7 @@ class OpenAI:
         return F.cross_entropy(self._logits(waves), labels)
 
 
-class Baseline:
+class Baseline(Rival):
     """The official baseline: 40 log-mel bands of 2 s crops, two convolutions; five crops a clip when scoring, one in training."""
 
     def __init__(self):
@@ -184,11 +194,9 @@ def measure(name: str, task: str, waves: list[np.ndarray], threads: int, warm: b
     def run():
         if task == "score":
             return rival.score(waves)
-        loss = rival.loss(waves, labels)
         optimiser.zero_grad()
-        loss.backward()
+        rival.backward(waves, labels)
         optimiser.step()
-        return loss
 
     if warm:
         run()

@@ -22,6 +22,8 @@ from utils import augment, backbones, paths, stems, workers
 from utils.audio import RATE
 from utils.stems import MAX_S, Stems, code_digest, pool
 
+HELD = 819_200  # values (clips × frames × width) of a depth that a step holds at a time: 32 s of Whisper base's
+
 
 @dataclass(frozen=True)
 class Config:
@@ -99,6 +101,15 @@ def start(config: Config, features: np.ndarray, labels: np.ndarray) -> Detector:
     return model
 
 
+def parts(clips: int, values: int) -> list[slice]:
+    """Cuts of a batch of `clips`, each of so many `values`, that stay within `HELD` (one clip may exceed it alone).
+
+    Gradients of the parts add up to the batch's: long clips cost no more memory than short ones, and no page faults.
+    """
+    size = max(1, HELD // values)
+    return [slice(at, at + size) for at in range(0, clips, size)]
+
+
 def fine_tune(model: Detector, data: Stems, rows: np.ndarray, labels: np.ndarray, config: Config) -> list[float]:
     """Train body and head in place on `rows` of `data`; returns the mean loss of each epoch.
 
@@ -123,13 +134,16 @@ def fine_tune(model: Detector, data: Stems, rows: np.ndarray, labels: np.ndarray
             chosen = batches[index]
             target = torch.from_numpy(labels[chosen].astype(np.float32))
             weight = torch.where(target == 0, config.fake_weight, 1.0)
-            loss = F.binary_cross_entropy_with_logits(model.finish(*data.batch(rows[chosen], longest, rng)), target, weight)
+            stem, x, frames = data.batch(rows[chosen], longest, rng)
             optimiser.zero_grad()
-            loss.backward()
+            for cut in parts(len(x), x[0].numel()):
+                logits = model.finish(stem[cut], x[cut], frames[cut])
+                loss = F.binary_cross_entropy_with_logits(logits, target[cut], weight[cut], reduction="sum") / len(chosen)
+                loss.backward()
+                total += float(loss.detach()) * len(chosen)
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimiser.step()
             schedule.step()
-            total += float(loss.detach()) * len(chosen)
         losses.append(total / len(rows))
     return losses
 

@@ -4,6 +4,7 @@ Waves are float32 arrays of shape (samples,), full scale ±1, at `RATE` unless a
 """
 import io
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,9 @@ RATE = 8000  # Hz, the competition's rate: everything is band-limited to it befo
 FLOOR_SNR_DB = (25.0, 50.0)  # noise floor that conditioning adds, dB under the speech; see notebook 02 for the choice
 SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".aiff", ".au",  # what libsndfile opens
             ".m4a", ".mp4", ".aac", ".webm", ".amr", ".3gp")  # what FFmpeg's libraries open
+LONGEST_S, LARGEST_BYTES = 6 * 3600, 2 * 10**9  # of one recording
+RATES = (1000, 768_000)  # Hz; a rate of 1 Hz would turn kilobytes into gigabytes
+BLOCK, STREAMED = 2**18, 2**24  # samples read at a time; from so many on they are resampled as they are read
 SILENT_DBFS = -70.0  # a clip whose loudest 20 ms lie below this holds no speech
 
 
@@ -66,14 +70,20 @@ def read(path: Path, rate: int = RATE, expect_rate: int | None = None) -> np.nda
     """Read any file of `SUFFIXES`, told by its content, as mono float32 at `rate` Hz, shape (samples,).
 
     Several channels are averaged; another rate is resampled, unless `expect_rate` (Hz) is given and differs.
-    Raises AudioError, naming the file, if it is missing, unreadable, truncated, empty, silent, not finite or (with
+    Raises AudioError, naming the file, if it is missing, unreadable, too large, truncated, empty, silent, not finite or (with
     `expect_rate`) of the wrong rate. It never returns silence in place of what could not be read.
     """
     path = Path(path)
     try:
+        if path.exists() and not path.is_file():
+            raise AudioError(f"{path.name}: cannot be read ({'a folder' if path.is_dir() else 'not a file but a device or pipe'})")
+        if (size := path.stat().st_size) > LARGEST_BYTES:
+            raise AudioError(f"{path.name}: {size / 1e9:.1f} GB are too large: cut it into parts, or compress it (FLAC, Opus)")
         data = path.read_bytes()
-    except OSError as error:
-        raise AudioError(f"{path.name}: cannot be read ({error.strerror})") from error
+    except AudioError:
+        raise
+    except (OSError, ValueError) as error:  # ValueError: a name with a null byte
+        raise AudioError(f"{path.name}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
     return decode(data, path.name, rate, expect_rate)
 
 
@@ -82,17 +92,48 @@ def decode(data: bytes, name: str, rate: int = RATE, expect_rate: int | None = N
     if not data:
         raise AudioError(f"{name}: empty file")
     _check_riff(data, name)
+    container = _container(data)
+    parts, samples, native, stream = [], 0, 0, None
     try:
-        if container := _container(data):
-            wave, native = _read_ffmpeg(data, container, name)
-        else:
-            wave, native = sf.read(io.BytesIO(data), dtype="float32", always_2d=True)
+        for native, part in _ffmpeg_blocks(data, container, name) if container else _sndfile_blocks(data, name):
+            if not RATES[0] <= native <= RATES[1]:
+                raise AudioError(f"{name}: {native} Hz is no rate of speech ({RATES[0]} to {RATES[1]} are read)")
+            if expect_rate and native != expect_rate:
+                raise AudioError(f"{name}: {native} Hz where {expect_rate} Hz is expected")
+            samples += len(part)
+            if samples > LONGEST_S * native:
+                raise AudioError(f"{name}: longer than {LONGEST_S / 3600:.0f} hours: cut it into parts")
+            if stream is None and samples > STREAMED and native != rate:  # a long one never lies here whole at its own rate
+                stream = soxr.ResampleStream(native, rate, 1, dtype="float32")
+                parts = [stream.resample_chunk(earlier) for earlier in parts]
+            parts.append(part if stream is None else stream.resample_chunk(part))
     except (sf.LibsndfileError, RuntimeError) as error:
         reason = getattr(error, "error_string", str(error)).rstrip(".")  # the whole message names an object in memory
         raise AudioError(f"{name}: not audio that can be read ({reason})") from error
-    if expect_rate and native != expect_rate:
-        raise AudioError(f"{name}: {native} Hz where {expect_rate} Hz is expected")
-    return resample(check_wave(wave.mean(axis=1), name, native), native, rate)
+    if stream is not None:
+        wave = np.concatenate([*parts, stream.resample_chunk(np.zeros(0, np.float32), last=True)])
+    else:
+        wave = resample(check_wave(np.concatenate(parts), name, native), native, rate)
+    return check_wave(wave, name, rate)  # nothing may be left of a few samples, or of sound above half the rate
+
+
+class _Bytes(io.BytesIO):
+    """libsndfile looks before the beginning of broken files: that would print a traceback."""
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return super().seek(offset if whence else max(0, offset), whence)
+
+
+def _sndfile_blocks(data: bytes, name: str) -> Iterator[tuple[int, np.ndarray]]:
+    """(rate, mono block) of what libsndfile opens; at least one block. Raises its errors, and AudioError if samples are missing."""
+    with sf.SoundFile(_Bytes(data)) as file:
+        found, more = 0, True
+        while more:
+            part = file.read(BLOCK, dtype="float32", always_2d=True)
+            found, more = found + len(part), len(part) == BLOCK
+            yield file.samplerate, part.mean(axis=1)
+        if file.format == "FLAC" and found < file.frames < 2**62:  # others only guess how many there are
+            raise AudioError(f"{name}: truncated, {found} of {file.frames} samples are there")
 
 
 def _container(data: bytes) -> str | None:
@@ -103,23 +144,32 @@ def _container(data: bytes) -> str | None:
     return next((name for name, found in marks.items() if found), None)
 
 
-def _read_ffmpeg(data: bytes, container: str, name: str) -> tuple[np.ndarray, int]:
-    """Samples (N, channels) and rate, as soundfile gives them. Raises RuntimeError with FFmpeg's reason."""
+def _ffmpeg_blocks(data: bytes, container: str, name: str) -> Iterator[tuple[int, np.ndarray]]:
+    """(rate, mono block) of what FFmpeg's libraries open; at least one block.
+
+    Raises RuntimeError with FFmpeg's reason, and AudioError if the container promises more than there is.
+    """
     import av
 
     try:
         with av.open(io.BytesIO(data), format=container) as file:
             if not file.streams.audio:
                 raise RuntimeError("it holds no sound")
-            rate, promised = file.streams.audio[0].rate, (file.duration or 0) / 1e6
+            rate, promised, found = file.streams.audio[0].rate or 0, (file.duration or 0) / 1e6, 0
+            yield rate, np.zeros(0, np.float32)  # the rate is judged before it is used
             same = av.AudioResampler("fltp", rate=rate)
-            parts = [part.to_ndarray() for frame in file.decode(audio=0) for part in same.resample(frame)]
-    except (av.FFmpegError, ValueError) as error:
+            for frame in file.decode(audio=0):
+                if frame.layout.nb_channels > 8:  # PyAV reads such frames from the wrong memory
+                    raise RuntimeError(f"{frame.layout.nb_channels} channels")
+                for part in same.resample(frame):
+                    found += part.samples
+                    yield rate, part.to_ndarray().mean(axis=0)
+    except AudioError:
+        raise
+    except (av.FFmpegError, ValueError, OverflowError, AttributeError) as error:  # no rate where the codec is not known
         raise RuntimeError(getattr(error, "strerror", None) or str(error)) from error
-    wave = np.concatenate(parts, axis=1).T if parts else np.zeros((0, 1), np.float32)
-    if len(wave) / rate < promised - max(0.25, 0.05 * promised):
-        raise AudioError(f"{name}: truncated, {len(wave) / rate:.1f} of {promised:.1f} s are there")
-    return wave, rate
+    if found / rate < promised - max(0.25, 0.05 * promised):
+        raise AudioError(f"{name}: truncated, {found / rate:.1f} of {promised:.1f} s are there")
 
 
 def resample(wave: np.ndarray, source: int, target: int) -> np.ndarray:

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Set up what is missing, then run the notebooks (default) or the tests. See ./run_all.sh --help
+# Set up what is missing, then run the notebooks (default), the tests, or what scores recordings. See ./run_all.sh --help
 set -euo pipefail
+from=$PWD
 cd "$(dirname "$0")"
 say() { printf '%s\n' "$*" >&2; }
 
@@ -9,7 +10,8 @@ if [ -z "$python" ] || ! "$python" -c 'import sys; sys.exit(sys.version_info < (
     say "FAILED: Python 3.11 or newer is needed; install it (apt-get install python3) or name it with PYTHON=…"
     exit 1
 fi
-case " $* " in
+case "${1:-} $* " in
+"predict "* | "page "*) ;; # they have a --help of their own
 *" --help "* | *" -h "*) exec "$python" -m utils.run --help ;;
 esac
 
@@ -61,9 +63,15 @@ if ! "$venv/bin/python" -c 'import lightgbm' 2>/dev/null; then
     "$venv/bin/python" -c 'import lightgbm'
 fi
 export PATH="$venv/bin:$PATH" PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" TOKENIZERS_PARALLELISM=false
-if [ "${1:-}" = test ]; then
+case "${1:-}" in
+test)
     shift
     ruff check .
     exec python -m pytest "$@"
-fi
+    ;;
+predict | page)
+    cd "$from" # PATHs are meant from there
+    exec python -m "utils.$1" "${@:2}"
+    ;;
+esac
 exec python -m utils.run "$@"

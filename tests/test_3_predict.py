@@ -23,7 +23,8 @@ def folder(tmp_path_factory):
     x, label = probe.features_here(waves, DEPTHS), np.array([1] * 8 + [0] * 8)
     model = detector.fit(x, label)
     home = tmp_path_factory.mktemp("detector")
-    detector.save(home, model, 2.0, -0.5, {"depths": list(DEPTHS.items()), "threshold": 0.5})
+    clips = pd.DataFrame({"label": label, "system": [f"clip {i}" for i in range(16)], "page": "p", "language": "en", "view": "one"})
+    detector.save(home, model, 2.0, -0.5, {"depths": list(DEPTHS.items()), "threshold": 0.5}, clips)
     return home, waves, 2.0 * model.decision_function(x) - 0.5
 
 
@@ -35,6 +36,10 @@ def test_saved_and_opened_again_it_scores_the_same(folder):
     assert opened.probability(waves[0]) == pytest.approx(1 / (1 + np.exp(-expected[0])), abs=0.005)
     likeness = np.array([piece[3] for wave in waves for piece in opened.pieces(wave)])
     assert likeness.max() == pytest.approx(1, abs=0.01) and likeness.min() > 0.9  # it learned from these
+    supports = [int(row["system"].removeprefix("clip ")) for row in opened.supports]
+    for i in supports[:2] + supports[-2:]:  # a clip that the machine leans on is most like itself
+        first = opened.nearest(waves[i], 1)[0]
+        assert (first["system"], first["label"], first["likeness"]) == (f"clip {i}", str(int(i < 8)), "1.00")
     doubled = audio.resample(waves[0], 8000, 16000)
     assert opened.probability(doubled, 16000) == pytest.approx(opened.probability(waves[0]), abs=0.1)
     with pytest.raises(audio.AudioError, match="too short"):
@@ -119,6 +124,16 @@ def test_patterns_lists_json_and_a_submission(folder, tmp_path, monkeypatch, cap
     assert predict.main([gone, *options]) == 1 and "1 files have no decision" in capsys.readouterr().err
     assert json.loads((tmp_path / "scores.json").read_text())[0]["p_bona_fide"] is None
     assert not (tmp_path / "hand_in.csv").exists()
+
+
+def test_shown_in_a_notebook(folder, tmp_path, capsys):
+    home, waves, _ = folder
+    audio.write(tmp_path / "hiss.wav", waves[0])
+    player = predict.show(tmp_path / "hiss.wav", home)
+    assert "bona fide" in capsys.readouterr().out and "<audio" in player._repr_html_()
+    audio.write(tmp_path / "short.wav", waves[0][:900])
+    with pytest.raises(audio.AudioError, match="short.wav: 0.11 s is too short"):
+        predict.show(tmp_path / "short.wav", home)
 
 
 def test_warnings():

@@ -312,6 +312,8 @@ def manifest(name: str, folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     for clip in workers.progress(clips, name, unit="clip"):
         key = f"{name}/{Path(os.path.relpath(clip.path, folder)).as_posix()}"
         try:
+            if "\0" in key:
+                raise audio.AudioError(f"{clip.path.name!r}: no file has such a name")
             if key in good or ".." in clip.path.parts or not clip.path.resolve().is_relative_to(root):
                 raise audio.AudioError(f"{clip.path.name}: {'listed twice' if key in good else f'its key leaves {folder}'}")
             if clip.label is not None and clip.label not in LABELS:

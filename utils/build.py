@@ -202,7 +202,7 @@ def synthesise(jobs: list, processes: int, skipped: list, strict: set[str]) -> d
     failed |= {i: reasons[jobs[i][0]] for i in todo if jobs[i][0] in reasons}
     slow = {"kokoro": 0, "mellotron": 0, "griffin-lim": 1, "mel-griffin-lim": 1}
     todo = sorted((i for i in todo if i not in failed), key=lambda i: slow.get(jobs[i][0], 2))
-    with workers.pool(processes, max_tasks_per_child=1) as pool:
+    with workers.executor(processes, max_tasks_per_child=1) as pool:
         running = {pool.submit(run_job, *jobs[i], paths_of[i]): i for i in todo}
         for done in workers.progress(as_completed(running), "synthesise", total=len(todo), unit="job", disable=not todo):
             job, error = running[done], done.exception()

@@ -15,13 +15,20 @@ class ContractError(ValueError):
     """A file breaks the agreement between notebooks. The message names the file, the row and the remedy."""
 
 
+def _text(path: Path) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ContractError(f"{path}: not text in UTF-8 ({error.reason} at byte {error.start})") from error
+
+
 def read_labels(path: Path) -> pd.Series:
     """Read `train_label.txt` (`<name>.wav, 1`, no header, comma and space) as id → label (1 real, 0 fake).
 
     Raises ContractError for a malformed line, a label that is neither 0 nor 1, or a name that occurs twice.
     """
     labels = {}
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8-sig").splitlines(), start=1):
+    for number, line in enumerate(_text(path).splitlines(), start=1):
         if not line.strip():
             continue
         fields = [field.strip() for field in line.split(",")]
@@ -205,7 +212,7 @@ def write_submission(path: Path, decisions: pd.Series, expected: list[str]) -> N
 
 def check_submission(path: Path, expected: list[str]) -> pd.Series:
     """Read a submission back and check it against the test folder's names. Raises ContractError."""
-    rows = [line.split(",") for line in Path(path).read_text().splitlines()]
+    rows = [line.split(",") for line in _text(path).splitlines()]
     names = [row[0] for row in rows]
     if any(len(row) != 2 or row[1] not in ("0", "1") for row in rows) or names != sorted(expected):
         raise ContractError(f"{path}: must hold every test file once, sorted, as '<name>.wav,0' or '<name>.wav,1'")

@@ -4,10 +4,13 @@ Whisper base (convolutions, layers 1–3) and CAM++ (front end, two dense blocks
 standardised → principal components → support vector machine with a Gaussian kernel → calibrated log-odds of bona fide. Notebook
 09 trains and judges it. The file holds numbers alone (safetensors): no clip can be heard from it.
 """
+import csv
 import hashlib
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from sklearn.decomposition import PCA
 from sklearn.metrics.pairwise import rbf_kernel
@@ -63,17 +66,38 @@ def spans(fake: np.ndarray) -> list[tuple[float, float]]:
     return [(float(a * STEP_S), float(b * STEP_S)) for a, b in zip(change[::2], change[1::2], strict=True)]
 
 
+def _long_enough(wave: np.ndarray) -> None:
+    if len(wave) < audio.RATE // 4:
+        raise audio.AudioError(f"{len(wave) / audio.RATE:.2f} s is too short to score")
+
+
 class Detector:
     """A trained detector with its card (`card.json`: depths, in the order of the weights; threshold, results)."""
 
     def __init__(self, folder: Path = FOLDER):
-        if not (folder / "detector.safetensors").exists():
-            raise FileNotFoundError(f"{folder}/detector.safetensors is missing: check the clone, or make it with "
-                                    "./run_all.sh --profile detector")
+        for name in ("detector.safetensors", "card.json", "supports.csv"):
+            if not (folder / name).exists():
+                raise FileNotFoundError(f"{folder}/{name} is missing: check the clone, or make it with "
+                                        "./run_all.sh --profile detector")
+        try:
+            self._open(folder)
+        except (SafetensorError, LookupError, TypeError, ValueError) as error:
+            raise ValueError(f"{folder}: no detector, or a damaged one ({error!r}); check the clone") from error
+
+    def _open(self, folder: Path) -> None:
         self.card = paths.read_json(folder / "card.json")
         files = (folder / "detector.safetensors", folder / "card.json")
         self.version = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
-        self.weights = {name: value.astype(np.float32) for name, value in load_file(folder / "detector.safetensors").items()}
+        with (folder / "supports.csv").open(newline="", encoding="utf-8") as file:
+            self.supports = list(csv.DictReader(file))
+        w = self.weights = {name: value.astype(np.float32) for name, value in load_file(folder / "detector.safetensors").items()}
+        (inputs,), (parts,), clips = w["centre"].shape, w["offset"].shape, len(self.supports)
+        for name, shape in {"scale": (inputs,), "components": (parts, inputs), "supports": (clips, parts), "weight": (clips,),
+                            "bias": (1,), "gamma": (1,)}.items():
+            if w[name].shape != shape:
+                raise ValueError(f"{name} has shape {w[name].shape}, expected {shape}")
+        if not 0 < self.card["threshold"] <= 1 or not dict(self.card["depths"]):
+            raise ValueError("no encoders, or no threshold between 0 and 1")
 
     def pieces(self, wave: np.ndarray) -> list[tuple[float, float, float, float]]:
         """(start s, end s, log-odds of bona fide, likeness) of equal pieces of an 8 kHz wave (samples,); silent ones are left out.
@@ -81,8 +105,7 @@ class Detector:
         Likeness to the most similar training clip is 0 … 1; the card's `familiar` is what all but 1 % of clips of unseen pages have.
         Raises AudioError for less than a quarter of a second.
         """
-        if len(wave) < audio.RATE // 4:
-            raise audio.AudioError(f"{len(wave) / audio.RATE:.2f} s is too short to score")
+        _long_enough(wave)
         cuts = np.linspace(0, len(wave), int(np.ceil(len(wave) / (PIECE_S * audio.RATE))) + 1).astype(int)
         return [(a / audio.RATE, b / audio.RATE, *self._judge(wave[a:b])) for a, b in zip(cuts[:-1], cuts[1:], strict=True)
                 if audio.frames_dbfs(wave[a:b]).max() >= audio.SILENT_DBFS]
@@ -92,17 +115,31 @@ class Detector:
         return float(np.mean([logit for _, _, logit, _ in self.pieces(wave)]))
 
     def timeline(self, wave: np.ndarray) -> np.ndarray:
-        """Log-odds of bona fide of each `STEP_S` of an 8 kHz wave; NaN where it is silent. Noisier than `logit`: see the card."""
+        """Log-odds of bona fide of each `STEP_S` of an 8 kHz wave; NaN where it is silent. Noisier than `logit`: see the card.
+
+        Raises AudioError for less than a quarter of a second.
+        """
+        _long_enough(wave)
         logits = [self._judge(wave[w])[0] if audio.frames_dbfs(wave[w]).max() >= audio.SILENT_DBFS else np.nan
                   for w in windows(len(wave))]
         return by_step(len(wave), np.array(logits))
 
     def _judge(self, wave: np.ndarray) -> tuple[float, float]:
+        kernel = self._kernel(wave)
+        return float(self.weights["weight"] @ kernel + self.weights["bias"][0]), float(kernel.max())
+
+    def _kernel(self, wave: np.ndarray) -> np.ndarray:
         w = self.weights
         x = probe.features_here([wave], {name: tuple(depths) for name, depths in self.card["depths"]})[0]
         x = w["components"] @ ((x - w["centre"]) / w["scale"]) - w["offset"]
-        kernel = np.exp(-w["gamma"][0] * ((w["supports"] - x) ** 2).sum(axis=1))
-        return float(w["weight"] @ kernel + w["bias"][0]), float(kernel.max())
+        return np.exp(-w["gamma"][0] * ((w["supports"] - x) ** 2).sum(axis=1))
+
+    def nearest(self, wave: np.ndarray, count: int = 3) -> list[dict[str, str]]:
+        """The training clips most like an 8 kHz wave: what `supports.csv` tells of each (label, system, page, language, view) and its
+        likeness, 0 … 1, with the piece that is most like it. Only clips that the machine leans on are known."""
+        cuts = [wave[int(a * audio.RATE) : int(b * audio.RATE)] for a, b, _, _ in self.pieces(wave)]
+        kernel = np.max([self._kernel(cut) for cut in cuts], axis=0) if cuts else np.zeros(0)
+        return [{**self.supports[i], "likeness": f"{kernel[i]:.2f}"} for i in np.argsort(-kernel)[:count]]
 
     def probability(self, clip: Path | str | np.ndarray, rate: int = audio.RATE) -> float:
         """Probability of bona fide, 0 … 1, of a file or of a wave at `rate` Hz. Raises AudioError for what cannot be scored."""
@@ -113,8 +150,9 @@ class Detector:
         return float(1 / (1 + np.exp(-self.logit(wave))))
 
 
-def save(folder: Path, model: Pipeline, slope: float, offset: float, card: dict) -> None:
-    """Write weights and card: `model` from `fit`, its scores calibrated as slope · score + offset. Matrices in half precision."""
+def save(folder: Path, model: Pipeline, slope: float, offset: float, card: dict, clips: pd.DataFrame) -> None:
+    """Write weights, card and `supports.csv`: `model` from `fit`, its scores calibrated as slope · score + offset, `clips` a row of
+    what is told of each training clip. Matrices in half precision."""
     scaler, pca, machine = (step for _, step in model.steps)
     weights = {"centre": scaler.mean_, "scale": scaler.scale_, "offset": pca.components_ @ pca.mean_,
                "weight": machine.dual_coef_[0] * slope, "bias": machine.intercept_ * slope + offset, "gamma": [machine.gamma]}
@@ -123,4 +161,6 @@ def save(folder: Path, model: Pipeline, slope: float, offset: float, card: dict)
         "supports": np.ascontiguousarray(machine.support_vectors_, np.float16)}
     with paths.whole(folder / "detector.safetensors") as part:
         save_file(weights, part)
+    with paths.whole(folder / "supports.csv") as part:
+        clips.iloc[machine.support_].to_csv(part, index=False)
     paths.write_json(folder / "card.json", card)

@@ -199,7 +199,7 @@ def score_files(files: list[Path], opener: Callable, arguments: tuple = (), keep
                 mark.update(f"{file}\0{status and (status.st_size, status.st_mtime_ns)}\0".encode())
             return home / f"{mark.hexdigest()[:24]}.csv"
 
-        with workers.pool(max(1, processes)) as pool, workers.progress(label=label, total=len(files), unit="clip") as bar:
+        with workers.executor(max(1, processes)) as pool, workers.progress(label=label, total=len(files), unit="clip") as bar:
             waiting, todo = deque(), deque(shards)
             while todo or waiting:
                 while todo and len(waiting) < 2 * processes:

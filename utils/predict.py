@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import csv
 import glob
+import io
 import json
 import sys
 from pathlib import Path
@@ -28,6 +29,33 @@ CLIPPED, CLIPPED_SHARE = 0.7, 0.03  # more than this share of the samples above 
 def load_detector(folder: Path | str = detector.FOLDER) -> detector.Detector:
     """Open the released detector, or one that notebook 09 wrote. Raises FileNotFoundError with the remedy."""
     return detector.Detector(Path(folder))
+
+
+def show(path: Path | str, folder: Path | str = detector.FOLDER):
+    """In a notebook: print what the detector says of a recording, draw where it looks fake, give a player to hear it.
+
+    Raises AudioError, naming the file, for what cannot be scored.
+    """
+    from IPython.display import Audio, Image, display
+
+    wave, judge, picture = audio.read(Path(path)), Judge(str(folder)), io.BytesIO()
+    (row,), released = judge.rows([wave]), judge.released
+    if not row["p_bona_fide"]:
+        raise audio.AudioError(f"{Path(path).name}: {row['note']}")
+    print(f"p(bona fide) {float(row['p_bona_fide']):.3f}: {row['decision']}" + f"; {row['note']}" * bool(row["note"]))
+    draw(picture, wave, released, Path(path).name)
+    display(Image(picture.getvalue()))
+    return Audio(wave, rate=audio.RATE)
+
+
+def draw(path, wave: np.ndarray, released: detector.Detector, title: str, size: tuple[float, float] = (9, 5.5)) -> np.ndarray:
+    """Draw where an 8 kHz wave looks fake to `path` (a file or a buffer, PNG); returns the probability of each half second."""
+    from utils import plots
+
+    plots.style()
+    p, threshold = 1 / (1 + np.exp(-released.timeline(wave))), released.card["threshold"]
+    plots.timeline(path, wave, audio.RATE, p, detector.STEP_S, threshold, detector.spans(p <= threshold), title, size)
+    return p
 
 
 class Judge:
@@ -111,10 +139,15 @@ def main(argv: list[str] | None = None) -> int:
                         help="another detector (default: the released one)")
     options = parser.parse_args(argv)
     try:
-        released = load_detector(options.detector)
-    except (OSError, ValueError) as error:
+        return score(options)
+    except (OSError, ValueError, RuntimeError) as error:  # no detector, no room, no folder to write to, a process that was killed
         print(f"FAILED: {error}", file=sys.stderr)
         return 1
+
+
+def score(options: argparse.Namespace) -> int:
+    """What the command line asks; 0 if every file was scored, 1 if not. Raises what reading the detector or writing raises."""
+    released = load_detector(options.detector)
     files = listed(options.paths)
     keep = options.out and options.out.with_name(f".{options.out.name}.parts")
     judge = (str(options.detector), released.version, not options.no_language, options.abstain)
@@ -141,24 +174,19 @@ def main(argv: list[str] | None = None) -> int:
 
 def timelines(released: detector.Detector, files: list[Path], folder: Path) -> None:
     """Write `<name>.png` and `<name>.csv` (start_s, end_s, p_bona_fide, flagged) of each file that can be read to `folder`."""
-    from utils import plots
-
-    plots.style()
     folder.mkdir(parents=True, exist_ok=True)
     names = pd.Series([file.name for file in files])
     names = names + names.groupby(names).cumcount().map(lambda n: f"-{n + 1}" if n else "")  # of other folders
     for file, name in workers.progress(list(zip(files, names, strict=True)), "timelines"):
         with contextlib.suppress(audio.AudioError):  # named in the table
             wave, threshold = audio.read(file), released.card["threshold"]
-            p = 1 / (1 + np.exp(-released.timeline(wave)))
-            flagged = detector.spans(p <= threshold)
+            with paths.whole(folder / f"{name}.png") as part:
+                p = draw(part, wave, released, file.name)
             start = np.arange(len(p)) * detector.STEP_S
             table = pd.DataFrame({"start_s": start, "end_s": np.minimum(start + detector.STEP_S, len(wave) / audio.RATE),
                                   "p_bona_fide": p.round(4), "flagged": (p <= threshold).astype(int)})
             with paths.whole(folder / f"{name}.csv") as part:
                 table.to_csv(part, index=False)
-            with paths.whole(folder / f"{name}.png") as part:
-                plots.timeline(part, wave, audio.RATE, p, detector.STEP_S, threshold, flagged, file.name)
 
 
 def _report(rows, threshold: float, part: Path | None, out: Path | None, decided: list) -> int:

@@ -270,7 +270,8 @@ def main(argv: list[str] | None = None) -> int:
     listing = "\n".join(f"  {name:10s} {text}" for name, (text, _) in PROFILES.items())
     parser = argparse.ArgumentParser(
         prog="./run_all.sh", description="Run every notebook in order and write submissions/<run>.csv.\n"
-        "`./run_all.sh test` runs the tests instead.", formatter_class=argparse.RawDescriptionHelpFormatter,
+        "Instead: `./run_all.sh predict PATH…` scores your own recordings, `./run_all.sh page` serves a page that does,\n"
+        "`./run_all.sh test` runs the tests.", formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=f"profiles:\n{listing}\n\nA second run does only what is missing or changed. Downloads live in "
         f"{paths.CACHE} (DFS_CACHE moves it).")
     parser.add_argument("--profile", choices=PROFILES, default="mini", help="what to run (default: mini)")
@@ -279,8 +280,16 @@ def main(argv: list[str] | None = None) -> int:
                         help="redo this notebook only, e.g. 04_finetune_campplus; may be given again")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE",
                         help="a notebook parameter, e.g. --set EPOCHS=1; refused if no notebook has it")
+    parser.add_argument("--engine", choices=("local", "ray"), default=os.environ.get("DFS_ENGINE", "local"),
+                        help="where independent jobs run: processes of this machine (default), or a Ray cluster: that of "
+                        "RAY_ADDRESS, or one started here; its machines share this folder and the cache")
     options = parser.parse_args(argv)
+    from utils import report, workers  # here: --help works before anything is installed
+
+    os.environ["DFS_ENGINE"] = options.engine  # the notebooks' kernels get it too
     try:
+        if options.engine == "ray":
+            workers.cluster()
         chosen = override(PROFILES[options.profile][1], options.set)
         for step in chosen:
             check_parameters(step)
@@ -292,13 +301,15 @@ def main(argv: list[str] | None = None) -> int:
             paths.SUBMISSIONS.mkdir(parents=True, exist_ok=True)
             paths.write_json(run / "config.json", {"profile": options.profile, "steps": {
                 s.name: s.parameters for s in chosen}})
-            paths.write_json(run / "env.json", environment())
+            paths.write_json(run / "env.json", environment() | {"code": {
+                s.name: code_digest(paths.NOTEBOOKS / f"{s.notebook}.ipynb")[:16] for s in chosen}})
             work(chosen, todo, redo, run, inputs_digest(competition, external))
-    except (RunError, OSError, ValueError, RuntimeError) as error:
+            front = report.write(run)
+    except (RunError, OSError, ValueError, RuntimeError, ImportError) as error:
         print(f"\nFAILED: {error}", file=sys.stderr)
         return 1
     submission = paths.SUBMISSIONS / f"{run.name}.csv"
-    print(f"done: {os.path.relpath(run / 'notebooks')}/*.html"
+    print(f"done: {os.path.relpath(front)}"
           + (f", {os.path.relpath(submission)}" if submission.exists() else ""))
     return 0
 

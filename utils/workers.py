@@ -1,11 +1,16 @@
-"""What independent jobs need: processes that end with the one that started them, random numbers of their own, a progress bar."""
+"""What independent jobs need: processes that end with the one that started them, random numbers of their own, a progress bar.
+
+Jobs run in processes of this machine or, where `DFS_ENGINE` is "ray", on a Ray cluster: that of `RAY_ADDRESS`, or one that is started
+here. Its machines share the folders of `DFS_HOME` and `DFS_CACHE`; results are the same.
+"""
 import functools
 import hashlib
 import os
+import pickle
 import signal
 import sys
 import threading
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context, parent_process
 
@@ -44,14 +49,51 @@ def progress(items=None, label: str = "", **options) -> tqdm:
 
 
 def processes() -> int:
-    """Processes for independent jobs: one a core, eight at most (each holds a model)."""
+    """Processes for independent jobs: one a core, on one machine eight at most (each holds a model)."""
+    if os.environ.get("DFS_ENGINE") == "ray":
+        return int(cluster().cluster_resources()["CPU"])
     return min(8, os.cpu_count() or 1)
 
 
+def cluster():
+    """The `ray` module, connected. Raises ConnectionError (from Ray) if there is no cluster at `RAY_ADDRESS`."""
+    import ray
+
+    if not ray.is_initialized():
+        from utils import paths
+
+        known = {name: value for name, value in os.environ.items() if name.startswith("DFS_")}
+        known["PYTHONPATH"] = os.pathsep.join([str(paths.ROOT), *sys.path])
+        ray.init(os.environ.get("RAY_ADDRESS"), include_dashboard=False if "RAY_ADDRESS" not in os.environ else None,
+                 logging_level="warning", log_to_driver=False, runtime_env={"env_vars": known})
+        os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address  # for the notebooks' kernels
+    return ray
+
+
+class Cluster(Executor):
+    """A Ray cluster as an executor. A job whose process or machine is lost is tried again, three times."""
+
+    def __init__(self, max_tasks_per_child: int | None = None):
+        self.job = cluster().remote(num_cpus=1, max_retries=3, max_calls=max_tasks_per_child or 0)(_unpacked)
+
+    def submit(self, function, /, *arguments) -> Future:
+        return self.job.remote(pickle.dumps((function, arguments))).future()  # pickled: Ray would make arrays read-only
+
+
+def _unpacked(job: bytes):
+    function, arguments = pickle.loads(job)
+    return function(*arguments)
+
+
+def executor(workers: int, **options) -> Executor:
+    """Where independent jobs run: so many fresh processes, or the cluster. `options`: max_tasks_per_child."""
+    return Cluster(**options) if os.environ.get("DFS_ENGINE") == "ray" else pool(workers, **options)
+
+
 @functools.cache
-def _staying() -> ProcessPoolExecutor:
+def _staying() -> Executor:
     """The processes of `in_processes`: they stay, since to start one and to import torch takes seconds."""
-    return pool(processes())
+    return executor(processes())
 
 
 def in_processes(function, jobs: list, label: str = "") -> list:

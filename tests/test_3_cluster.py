@@ -1,0 +1,55 @@
+"""Ray: the same results as the local engine, also when a worker is killed in the middle."""
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from utils import audio, cost, engines, workers
+
+pytest.importorskip("ray", reason="pip install ray")
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    """A Ray of two workers on this machine."""
+    import ray
+
+    monkeypatch.setenv("DFS_ENGINE", "ray")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    workers._staying.cache_clear()
+    yield workers.cluster()
+    ray.shutdown()
+    os.environ.pop("RAY_ADDRESS", None)
+    workers._staying.cache_clear()
+
+
+def work(number: int, wave: np.ndarray, marks: Path) -> float:
+    """A job that changes its array in place; the third one's process is killed the first time."""
+    if number == 3 and not (marks / "killed").exists():
+        (marks / "killed").touch()
+        os.kill(os.getpid(), 9)
+    (marks / f"{number} by {os.getpid()}").touch()
+    wave *= number
+    return float(wave.sum())
+
+
+def test_a_killed_worker_is_replaced_and_jobs_come_in_order(cluster, tmp_path):
+    waves = [np.arange(100_000, dtype=np.float32) for _ in range(6)]
+    found = workers.in_processes(work, [(i, wave, tmp_path) for i, wave in enumerate(waves)])
+    assert found == [float((np.arange(100_000, dtype=np.float32) * i).sum()) for i in range(6)]
+    assert (tmp_path / "killed").exists() and len({p.name.split()[-1] for p in tmp_path.glob("* by *")} - {str(os.getpid())}) >= 2
+    with pytest.raises(ZeroDivisionError):
+        workers.in_processes(divmod, [(1, 0)])
+
+
+def test_scores_are_those_of_the_local_engine(cluster, tmp_path, monkeypatch):
+    rng, files = np.random.default_rng(0), []
+    for i in range(6):
+        audio.write(tmp_path / f"{i}.wav", rng.standard_normal(8000 + 500 * i) * 0.1)
+        files.append(tmp_path / f"{i}.wav")
+    monkeypatch.setattr(engines, "SHARD", 2)
+    there = list(engines.score_files(files, cost.drawn, ("ge2e", 1, "fp32")))
+    monkeypatch.setenv("DFS_ENGINE", "local")
+    here = list(engines.score_files(files, cost.drawn, ("ge2e", 1, "fp32"), processes=2))
+    assert there == here and all(row["score"] for row in here)

@@ -71,7 +71,7 @@ test)
     ;;
 predict | page)
     cd "$from" # PATHs are meant from there
-    exec python -m "utils.$1" "${@:2}"
+    exec python -P -m "utils.$1" "${@:2}" # -P: no module from there
     ;;
 esac
 exec python -m utils.run "$@"

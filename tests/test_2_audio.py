@@ -89,6 +89,35 @@ def test_half_an_m4a_is_named(tmp_path, speechlike):
             audio.read(tmp_path / "half.m4a")
 
 
+@pytest.mark.parametrize(("form", "subtype"), [("WAV", "PCM_16"), ("FLAC", "PCM_16"), ("OGG", "VORBIS"), ("OGG", "OPUS"),
+                                               ("MP3", "MPEG_LAYER_III")])
+def test_reading_in_blocks_changes_nothing(speechlike, monkeypatch, form, subtype):
+    """Blocks of a few frames give what one read of the whole gives; resampled as it is read, a long one too."""
+    buffer, rate = io.BytesIO(), 48000 if subtype == "OPUS" else 44100
+    sf.write(buffer, audio.resample(np.tile(speechlike, 3), 8000, rate), rate, format=form, subtype=subtype)
+    whole, _ = sf.read(io.BytesIO(buffer.getvalue()), dtype="float32")
+    expected = audio.resample(whole, rate, 8000)
+    monkeypatch.setattr(audio, "BLOCK", 1000)
+    found = audio.decode(buffer.getvalue(), "x")
+    assert len(found) == len(expected) and np.abs(found - expected).max() < 1e-4
+    monkeypatch.setattr(audio, "STREAMED", 5000)
+    streamed = audio.decode(buffer.getvalue(), "x")
+    least = min(len(streamed), len(expected))
+    assert abs(len(streamed) - len(expected)) <= 1 and np.abs(streamed[:least] - expected[:least]).max() < 1e-3
+    monkeypatch.setattr(audio, "LONGEST_S", 2)
+    with pytest.raises(audio.AudioError, match="longer than 0 hours"):
+        audio.decode(buffer.getvalue(), "x")
+
+
+def test_what_is_no_file_or_too_large_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "large.wav").write_bytes(bytes(3000))
+    monkeypatch.setattr(audio, "LARGEST_BYTES", 2000)
+    for path, reason in ((tmp_path / "large.wav", "too large"), ("/dev/zero", "device or pipe"), ("a\0b.wav", "null byte"),
+                         ("a" * 300 + ".wav", "File name too long")):
+        with pytest.raises(audio.AudioError, match=reason):
+            audio.read(path)
+
+
 def test_written_clip_is_the_competitions_format(tmp_path, speechlike):
     audio.write(tmp_path / "a.wav", speechlike)
     info = sf.info(tmp_path / "a.wav")

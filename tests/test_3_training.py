@@ -105,6 +105,22 @@ def test_gradients_of_parts_add_up_to_the_batch(monkeypatch):
     assert float((found[0] - found[1]).abs().max()) < 1e-4 * float(found[0].abs().max())
 
 
+def test_fine_tuning_is_the_same_in_parts(clips, tmp_path, monkeypatch):
+    """Classes that weigh differently, batches of several clips: the parts' gradients are still the batch's."""
+    monkeypatch.setattr(paths, "CACHE", tmp_path / "cache")
+    waves, train = clips
+    config, found = training.Config("ge2e", views=0, fake_weight=3.0, head_lr=1e-3), []
+    made, rows = training.make_views(train, waves, config)
+    data = stems.compute(config, made, rows["id"].tolist(), [False] * len(rows))
+    features, labels = np.concatenate([data.stem, data.body], axis=1), rows["label"].to_numpy()
+    for held in (10**9, 256):
+        monkeypatch.setattr(training, "HELD", held)
+        model = training.start(config, features, labels)
+        losses = training.fine_tune(model, data, np.arange(len(rows)), labels, config)
+        found.append([*losses, *model.head.weight.detach()[0, :50].tolist()])
+    assert found[0] == pytest.approx(found[1], rel=1e-3, abs=1e-6)
+
+
 def test_long_clips_are_cut(clips, tmp_path):
     waves, _ = clips
     long = np.tile(waves["1.wav"], 20)

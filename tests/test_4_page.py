@@ -84,9 +84,9 @@ def ask(tab, clip: Path, expected: str) -> str:
     clear = tab.get_by_label("Clear")
     if clear.count():
         clear.first.click()
+        clear.first.wait_for(state="detached")
     tab.locator("input[type=file]").first.set_input_files(clip)
     clear.first.wait_for()  # it is uploaded
-    tab.get_by_text(clip.stem, exact=False).first.wait_for(state="attached", timeout=20_000) if False else tab.wait_for_timeout(1500)
     tab.get_by_role("button", name="Is it real?").click()
     tab.locator("#verdict", has_text=expected).wait_for(timeout=120_000)
     return tab.locator("#verdict").inner_text()

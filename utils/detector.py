@@ -90,6 +90,8 @@ class Detector:
         self.version = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
         with (folder / "supports.csv").open(newline="", encoding="utf-8") as file:
             self.supports = list(csv.DictReader(file))
+        if missing := {"label", "system", "page", "language", "view"} - set(self.supports[0]):
+            raise ValueError(f"supports.csv lacks {sorted(missing)}")
         w = self.weights = {name: value.astype(np.float32) for name, value in load_file(folder / "detector.safetensors").items()}
         (inputs,), (parts,), clips = w["centre"].shape, w["offset"].shape, len(self.supports)
         for name, shape in {"scale": (inputs,), "components": (parts, inputs), "supports": (clips, parts), "weight": (clips,),
@@ -103,12 +105,15 @@ class Detector:
         """(start s, end s, log-odds of bona fide, likeness) of equal pieces of an 8 kHz wave (samples,); silent ones are left out.
 
         Likeness to the most similar training clip is 0 … 1; the card's `familiar` is what all but 1 % of clips of unseen pages have.
-        Raises AudioError for less than a quarter of a second.
+        Raises AudioError for less than a quarter of a second and for silence.
         """
         _long_enough(wave)
         cuts = np.linspace(0, len(wave), int(np.ceil(len(wave) / (PIECE_S * audio.RATE))) + 1).astype(int)
-        return [(a / audio.RATE, b / audio.RATE, *self._judge(wave[a:b])) for a, b in zip(cuts[:-1], cuts[1:], strict=True)
-                if audio.frames_dbfs(wave[a:b]).max() >= audio.SILENT_DBFS]
+        found = [(a / audio.RATE, b / audio.RATE, *self._judge(wave[a:b])) for a, b in zip(cuts[:-1], cuts[1:], strict=True)
+                 if audio.frames_dbfs(wave[a:b]).max() >= audio.SILENT_DBFS]
+        if not found:
+            raise audio.AudioError("silent: no piece of it can be scored")
+        return found
 
     def logit(self, wave: np.ndarray) -> float:
         """Calibrated log-odds of bona fide of an 8 kHz wave (samples,): the mean over its `pieces`."""
@@ -138,7 +143,7 @@ class Detector:
         """The training clips most like an 8 kHz wave: what `supports.csv` tells of each (label, system, page, language, view) and its
         likeness, 0 … 1, with the piece that is most like it. Only clips that the machine leans on are known."""
         cuts = [wave[int(a * audio.RATE) : int(b * audio.RATE)] for a, b, _, _ in self.pieces(wave)]
-        kernel = np.max([self._kernel(cut) for cut in cuts], axis=0) if cuts else np.zeros(0)
+        kernel = np.max([self._kernel(cut) for cut in cuts], axis=0)
         return [{**self.supports[i], "likeness": f"{kernel[i]:.2f}"} for i in np.argsort(-kernel)[:count]]
 
     def probability(self, clip: Path | str | np.ndarray, rate: int = audio.RATE) -> float:
@@ -147,6 +152,7 @@ class Detector:
             wave = audio.read(Path(clip))
         else:
             wave = audio.resample(audio.check_wave(np.asarray(clip, np.float32), "wave", rate), rate, audio.RATE)
+            audio.check_wave(wave, "wave")  # sound above 4 kHz is gone
         return float(1 / (1 + np.exp(-self.logit(wave))))
 
 

@@ -3,11 +3,13 @@
 Threads: a process computes with one thread and there are as many processes as cores, so that cores are used and not fought
 over; one more thread a process reads the next clips and makes their features while the model works on these.
 """
+import contextlib
 import copy
 import csv
 import functools
 import hashlib
 import logging
+import os
 import shutil
 import tempfile
 import warnings
@@ -24,7 +26,7 @@ from utils import audio, backbones, paths, stems, training, workers
 
 PRECISIONS = {"fp64": torch.float64, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "int8": torch.qint8}
 BATCH_S = 32  # seconds of audio a batch, padding included: 8 clips of 4 s
-SHARD, GROUP = 256, 32  # files a job, whose scores appear together; files read at once
+SHARD, GROUP, GROUP_S = 256, 32, 1800  # files a job, whose scores appear together; files, and about how many seconds, read at once
 
 
 class Depths(nn.Module):
@@ -143,13 +145,18 @@ def read_ahead(items: list, function: Callable) -> Iterator:
             yield waiting.popleft().result()
 
 
-def _read(files: list[Path]) -> list[tuple[Path, np.ndarray | None, str]]:
-    result = []
+def _read(files: Iterator[Path]) -> list[tuple[Path, np.ndarray | None, str]]:
+    """The next few (file, wave or None, error): `GROUP` files, fewer if they are long; none when all are read."""
+    result, seconds = [], 0.0
     for file in files:
         try:
-            result.append((file, audio.read(file), ""))
+            wave = audio.read(file)
+            result.append((file, wave, ""))
+            seconds += len(wave) / audio.RATE
         except audio.AudioError as error:
             result.append((file, None, str(error)))
+        if len(result) == GROUP or seconds > GROUP_S:
+            break
     return result
 
 
@@ -160,14 +167,16 @@ def _opened(opener: Callable, arguments: tuple):
 
 def _shard(opener: Callable, arguments: tuple, files: list[Path], place: Path) -> None:
     """Score some files in this process and write their rows to `place`, whole."""
-    judge, rows = _opened(opener, arguments), []
+    judge, rows, left = _opened(opener, arguments), [], iter(files)
 
-    def ready(part):
-        group = _read(part)
+    def ready(_):
+        group = _read(left)
         waves = [wave for _, wave, _ in group if wave is not None]
         return group, judge.prepare(waves) if hasattr(judge, "prepare") else waves
 
-    for group, prepared in read_ahead([files[at : at + GROUP] for at in range(0, len(files), GROUP)], ready):
+    for group, prepared in read_ahead(range(len(files)), ready):
+        if not group:
+            break
         scored = iter(judge.rows(prepared))
         rows += [{"file": str(file), **(next(scored) if wave is not None else {}), "error": error} for file, wave, error in group]
     with paths.whole(place) as part, part.open("w", newline="", encoding="utf-8") as target:
@@ -186,7 +195,9 @@ def score_files(files: list[Path], opener: Callable, arguments: tuple = (), keep
     their rows lie on disk.
     Raises what the judge raises.
     """
-    with tempfile.TemporaryDirectory() as spare:
+    if shared := paths.CACHE if os.environ.get("DFS_ENGINE") == "ray" else None:  # where all machines see it
+        shared.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=shared) as spare:
         digest = hashlib.sha256(repr([opener.__qualname__, arguments]).encode() + stems.code_digest())
         home, shards = keep or Path(spare), [files[at : at + SHARD] for at in range(0, len(files), SHARD)]
         home.mkdir(parents=True, exist_ok=True)
@@ -195,7 +206,9 @@ def score_files(files: list[Path], opener: Callable, arguments: tuple = (), keep
         def place(shard: list[Path]) -> Path:
             mark = digest.copy()
             for file in shard:
-                status = file.stat() if file.exists() else None
+                status = None
+                with contextlib.suppress(OSError, ValueError):
+                    status = file.stat()
                 mark.update(f"{file}\0{status and (status.st_size, status.st_mtime_ns)}\0".encode())
             return home / f"{mark.hexdigest()[:24]}.csv"
 

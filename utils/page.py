@@ -1,10 +1,11 @@
 """A page to try the detector on: `python -m utils.page`, then open the address that it prints.
 
 Whoever opens it can drop or record a clip and is told what the detector says of it, in words, how far to trust that, where it looks
-fake and which training clips it is most like. Only this machine can open it unless `--host` says otherwise; nothing that is
-uploaded is kept for more than an hour.
+fake and which training clips it is most like. Only this machine can open it unless `--host` says otherwise. What is
+uploaded is deleted within the hour, and when the page is stopped by Ctrl-C.
 """
 import argparse
+import contextlib
 import html
 import io
 import os
@@ -12,10 +13,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import soundfile as sf
 
 from utils import audio, detector, predict
 
-LONGEST_S, LARGEST_MB, WAITING = 120, 50, 20  # of a recording; of people in line (one is served at a time)
+LONGEST_S, LARGEST_MB, WAITING = 120, 20, 20  # of a recording; of people in line (one is served at a time)
 CLEAR = 0.8  # a probability at least so far to one side is 'probably', any other leans
 WORDS = {"bona fide": ("Probably a recording of a person", "Leans to a recording of a person", "#0072B2"),
          "spoof": ("Probably synthetic or manipulated", "Leans to synthetic or manipulated", "#B34700"),
@@ -45,10 +47,14 @@ def look(path: str | None, judge: predict.Judge):
     try:
         if (size := Path(path).stat().st_size) > LARGEST_MB * 1e6:
             raise audio.AudioError(f"{size / 1e6:.0f} MB are too large for this page ({LARGEST_MB} MB)")
-        wave = audio.read(Path(path))
-        if len(wave) > LONGEST_S * audio.RATE:
-            raise audio.AudioError(f"{len(wave) / audio.RATE:.0f} s are too long for this page ({LONGEST_S} s): "
-                                   "python -m utils.predict takes hours")
+        seconds = 0.0
+        with contextlib.suppress(sf.LibsndfileError):  # hours are not read first; other containers are small enough
+            seconds = sf.info(path).duration
+        if seconds <= LONGEST_S:
+            wave = audio.read(Path(path))
+            seconds = len(wave) / audio.RATE
+        if seconds > LONGEST_S:
+            raise audio.AudioError(f"{seconds:.0f} s are too long for this page ({LONGEST_S} s): ./run_all.sh predict takes hours")
     except audio.AudioError as error:
         return f"## Not scored\n{html.escape(str(error))}", None, ""
     (row,), released = judge.rows([wave]), judge.released
@@ -74,8 +80,8 @@ def nearest(wave: np.ndarray, released: detector.Detector) -> str:
         what = "genuine" if row["label"] == "1" else f"fake, by {row['system']}"
         items.append(f"- **{row['likeness']}** {html.escape(what)}; page {html.escape(row['page'].removeprefix('page-'))}, "
                      f"{html.escape(row['language'])}, {html.escape(row['view'])}")
-    return ("### Most like these training clips\n" + "\n".join(items) + "\n\n1.00 is the same clip; all but one in a hundred clips "
-            f"of pages that it never heard come nearer than {familiar:.2f}.")
+    return ("### Most like these training clips\n" + "\n".join(items) + "\n\n1.00 is as good as the same clip; all but one in a "
+            f"hundred clips of pages that it never heard come nearer than {familiar:.2f}.")
 
 
 def build(folder: Path = detector.FOLDER):
@@ -85,7 +91,7 @@ def build(folder: Path = detector.FOLDER):
 
     judge = predict.Judge(str(folder))
     card = folder / "README.md"
-    with gr.Blocks(title="Real or synthetic speech?", delete_cache=(3600, 3600), analytics_enabled=False) as page:
+    with gr.Blocks(title="Real or synthetic speech?", delete_cache=(300, 3000), analytics_enabled=False) as page:
         gr.Markdown("# Real or synthetic speech?\nDrop a recording of somebody speaking, or record one. Everything is brought to "
                     "8 kHz, as a telephone would; two to ten seconds are best.")
         clip = gr.Audio(sources=["upload", "microphone"], type="filepath", label=f"Recording (up to {LONGEST_S} s, {LARGEST_MB} MB)")

@@ -22,7 +22,8 @@ def save(run, name: str) -> None:
 
 def spectrogram(axis, wave: np.ndarray, rate: int, title: str) -> None:
     """Spectrogram of a wave in dB below its loudest point, 80 dB deep."""
-    axis.specgram(wave + 1e-9 * np.random.default_rng(0).standard_normal(len(wave)), NFFT=256, Fs=rate, noverlap=192,
+    overlap = 192 if len(wave) < 600 * rate else 0  # of long ones nobody sees more, and it takes four times the memory
+    axis.specgram(wave + 1e-9 * np.random.default_rng(0).standard_normal(len(wave)), NFFT=256, Fs=rate, noverlap=overlap,
                   cmap="magma", vmin=-130, vmax=-40)
     axis.set(title=title, xlabel="time (s)", ylabel="frequency (Hz)")
     axis.grid(False)
@@ -47,8 +48,10 @@ def timeline(path, wave: np.ndarray, rate: int, p: np.ndarray, step_s: float, th
     """
     end = len(wave) / rate
     fig, axes = plt.subplots(3, 1, figsize=size, sharex=True, height_ratios=(1, 1.6, 1.4))
-    axes[0].plot(np.arange(len(wave)) / rate, wave, color=GREY, lw=0.4)
-    axes[0].set(ylabel="wave", title=title)
+    every = max(1, len(wave) // 500_000)  # samples are shown of a long one
+    axes[0].plot(np.arange(0, len(wave), every) / rate, wave[::every], color=GREY, lw=0.4)
+    axes[0].set(ylabel="wave")
+    axes[0].set_title(title, parse_math=False)  # the name of a file
     spectrogram(axes[1], wave, rate, "")
     axes[1].set(xlabel="")
     axes[2].stairs(p, np.minimum(np.arange(len(p) + 1) * step_s, end), color=REAL, lw=2, baseline=None, label="overlapping windows")

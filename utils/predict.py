@@ -10,6 +10,7 @@ import csv
 import glob
 import io
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -108,13 +109,13 @@ def listed(given: list[str]) -> list[Path]:
     input, one a line. What is not there is kept, so that it is reported by name."""
     files = []
     for text in given:
-        path = Path(text)
+        path = Path(text)  # os.path: a name that is no name (too long, a null byte) is no folder
         if text == "-":
             files += listed([line.rstrip("\n") for line in sys.stdin if line.strip() not in ("", "-")])
-        elif path.is_dir():
+        elif os.path.isdir(text):
             files += sorted(x for x in path.rglob("*") if x.suffix.lower() in audio.SUFFIXES)
-        elif not path.exists() and glob.has_magic(text):
-            files += [found for found in map(Path, sorted(glob.glob(text, recursive=True))) if not found.is_dir()] or [path]
+        elif not os.path.exists(text) and glob.has_magic(text):
+            files += [Path(found) for found in sorted(glob.glob(text, recursive=True)) if not os.path.isdir(found)] or [path]
         else:
             files.append(path)
     return files
@@ -175,7 +176,7 @@ def score(options: argparse.Namespace) -> int:
 def timelines(released: detector.Detector, files: list[Path], folder: Path) -> None:
     """Write `<name>.png` and `<name>.csv` (start_s, end_s, p_bona_fide, flagged) of each file that can be read to `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    names = pd.Series([file.name for file in files])
+    names = pd.Series([file.name.encode()[:200].decode(errors="ignore") for file in files])  # some room for the suffix
     names = names + names.groupby(names).cumcount().map(lambda n: f"-{n + 1}" if n else "")  # of other folders
     for file, name in workers.progress(list(zip(files, names, strict=True)), "timelines"):
         with contextlib.suppress(audio.AudioError):  # named in the table

@@ -40,11 +40,12 @@ def _submission(run: Path) -> str:
 
 
 def write(run: Path) -> Path:
-    """Write `index.html` into the folder of a run; what the run has not got is left out. Links are relative: the folder can be moved.
+    """Write `index.html` into the folder of a run; what the run has not got is left out.
 
-    Pages and figures of a notebook stand in the order of the notebooks that made them.
+    Links are relative: the folder can be moved, and all but that to the submission still work. Figures stand in the order of their
+    making. The commit is that of the checkout now: steps that were finished before may be of another (see their stamps).
     """
-    parts = [f"<h1>Run {html.escape(run.name)}</h1>", f"<p>Code at commit {html.escape(commit())}.</p>", _submission(run)]
+    parts = [f"<h1>Run {html.escape(run.name)}</h1>", f"<p>Written at commit {html.escape(commit())}.</p>", _submission(run)]
     if (run / "ladder.csv").exists():
         parts += ["<h2>Ladder</h2><p>Judged by the test key in notebook 08, best first.</p>", _table(pd.read_csv(run / "ladder.csv"))]
     pages = sorted((run / "notebooks").glob("[!.]*.html"))

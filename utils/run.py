@@ -286,6 +286,8 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     from utils import report, workers  # here: --help works before anything is installed
 
+    if options.engine not in ("local", "ray"):  # argparse lets a default pass
+        parser.error(f"DFS_ENGINE={options.engine}: it is local or ray")
     os.environ["DFS_ENGINE"] = options.engine  # the notebooks' kernels get it too
     try:
         if options.engine == "ray":

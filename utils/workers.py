@@ -74,14 +74,53 @@ class Cluster(Executor):
     """A Ray cluster as an executor. A job whose process or machine is lost is tried again, three times."""
 
     def __init__(self, max_tasks_per_child: int | None = None):
-        self.job = cluster().remote(num_cpus=1, max_retries=3, max_calls=max_tasks_per_child or 0)(_unpacked)
+        self.run = cluster().remote(num_cpus=1, max_retries=3, max_calls=max_tasks_per_child or 0)(_unpacked)
+        self.jobs: set[_Job] = set()
 
     def submit(self, function, /, *arguments) -> Future:
-        return self.job.remote(pickle.dumps((function, arguments))).future()  # pickled: Ray would make arrays read-only
+        job = _Job()
+        job.reference = self.run.remote(pickle.dumps((function, arguments, os.getcwd())))  # pickled: Ray makes arrays read-only
+        self.jobs.add(job)
+        job.add_done_callback(self.jobs.discard)
+        job.reference.future().add_done_callback(job.settle)
+        return job
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        for job in list(self.jobs):
+            if cancel_futures:
+                job.cancel()
+            elif wait:
+                job.exception()
+
+
+class _Job(Future):
+    """What `Cluster.submit` returns: cancelled, it does not run there either."""
+
+    reference = None
+
+    def cancel(self) -> bool:
+        if not self.done():
+            cluster().cancel(self.reference)
+        return super().cancel()
+
+    def settle(self, there: Future) -> None:
+        """Take over what came back; a job that was lost for good is what a killed process is here: BrokenProcessPool."""
+        from ray.exceptions import RayError, RayTaskError
+
+        if self.cancelled():
+            return
+        error = there.exception()
+        if isinstance(error, RayError) and not isinstance(error, RayTaskError):
+            error = BrokenProcessPool(f"a job was lost: {error}")
+        if error:
+            self.set_exception(error)
+        else:
+            self.set_result(there.result())
 
 
 def _unpacked(job: bytes):
-    function, arguments = pickle.loads(job)
+    function, arguments, folder = pickle.loads(job)
+    os.chdir(folder)  # relative paths mean the same there
     return function(*arguments)
 
 

@@ -56,8 +56,9 @@ FFMPEG = [("mp4", "aac", "a.m4a", 44100), ("webm", "libopus", "a.webm", 48000), 
           ("amr", "libopencore_amrnb", "a.amr", 8000)]
 
 
-def ffmpeg(path, wave, container, encoder, rate, **options):
-    with av.open(str(path), "w", format=container, options=options) as file:
+def encode(target, wave, container, encoder, rate, **options):
+    """Write an 8 kHz wave to a file's name or a buffer with FFmpeg's libraries."""
+    with av.open(target, "w", format=container, options=options) as file:
         stream = file.add_stream(encoder, rate=rate, layout="mono")
         stream.bit_rate = 12200 if container == "amr" else 64000
         frame = av.AudioFrame.from_ndarray(audio.resample(wave, 8000, rate)[None], format="fltp", layout="mono")
@@ -66,6 +67,10 @@ def ffmpeg(path, wave, container, encoder, rate, **options):
         for part in (*fit.resample(frame), None):
             for packet in stream.encode(part):
                 file.mux(packet)
+
+
+def ffmpeg(path, *what, **options):
+    encode(str(path), *what, **options)
     return path.read_bytes()
 
 

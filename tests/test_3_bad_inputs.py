@@ -11,6 +11,7 @@ import av
 import numpy as np
 import pytest
 import soundfile as sf
+from test_2_audio import encode
 
 from utils import audio, predict
 
@@ -25,14 +26,7 @@ def encoded(wave, form, subtype, rate=8000):
 
 def ffmpeg(wave, container, encoder, rate=16000):
     buffer = io.BytesIO()
-    with av.open(buffer, "w", format=container) as file:
-        stream = file.add_stream(encoder, rate=rate, layout="mono")
-        frame = av.AudioFrame.from_ndarray(audio.resample(wave, 8000, rate)[None], format="fltp", layout="mono")
-        frame.sample_rate = rate
-        fit = av.AudioResampler(stream.codec_context.format or "fltp", "mono", rate)
-        for part in (*fit.resample(frame), None):
-            for packet in stream.encode(part):
-                file.mux(packet)
+    encode(buffer, wave, container, encoder, rate)
     return buffer.getvalue()
 
 

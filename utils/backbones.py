@@ -63,7 +63,7 @@ def ge2e_mel(wave: np.ndarray) -> torch.Tensor:
 
 
 def _mask(frames: torch.Tensor, length: int) -> torch.Tensor:
-    return torch.arange(length)[None] < frames[:, None]
+    return torch.arange(length, device=frames.device)[None] < frames[:, None]
 
 
 class WhisperBackbone(nn.Module):
@@ -99,7 +99,7 @@ class WhisperBackbone(nn.Module):
         attention = None  # clips of one length need no mask, and attention is faster without
         if int(frames.min()) < x.shape[1]:
             valid = _mask(frames, x.shape[1])
-            attention = torch.zeros(valid.shape, dtype=x.dtype).masked_fill(~valid, torch.finfo(x.dtype).min)[:, None, None]
+            attention = x.new_zeros(valid.shape).masked_fill(~valid, torch.finfo(x.dtype).min)[:, None, None]
         for layer in layers:
             x = layer(x, attention_mask=attention)
             x = x[0] if isinstance(x, tuple) else x

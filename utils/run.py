@@ -76,6 +76,9 @@ PROFILES = {
 }
 
 
+ENGINES = ("local", "ray", "accelerate")
+
+
 class RunError(RuntimeError):
     """A step failed. The message names the notebook and the cell."""
 
@@ -280,14 +283,15 @@ def main(argv: list[str] | None = None) -> int:
                         help="redo this notebook only, e.g. 04_finetune_campplus; may be given again")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE",
                         help="a notebook parameter, e.g. --set EPOCHS=1; refused if no notebook has it")
-    parser.add_argument("--engine", choices=("local", "ray"), default=os.environ.get("DFS_ENGINE", "local"),
-                        help="where independent jobs run: processes of this machine (default), or a Ray cluster: that of "
-                        "RAY_ADDRESS, or one started here; its machines share this folder and the cache")
+    parser.add_argument("--engine", choices=ENGINES, default=os.environ.get("DFS_ENGINE", "local"),
+                        help="local: independent jobs run in processes of this machine (default); ray: on a Ray cluster, that of "
+                        "RAY_ADDRESS or one started here, whose machines share this folder and the cache; accelerate: one "
+                        "model is trained by all GPUs of this machine at once (where there is none, by all cores)")
     options = parser.parse_args(argv)
     from utils import report, workers  # here: --help works before anything is installed
 
-    if options.engine not in ("local", "ray"):  # argparse lets a default pass
-        parser.error(f"DFS_ENGINE={options.engine}: it is local or ray")
+    if options.engine not in ENGINES:  # argparse lets a default pass
+        parser.error(f"DFS_ENGINE={options.engine}: it is {', '.join(ENGINES)}")
     os.environ["DFS_ENGINE"] = options.engine  # the notebooks' kernels get it too
     try:
         if options.engine == "ray":

@@ -39,7 +39,7 @@ def pool(depths: list) -> torch.Tensor:
             spread = F.mse_loss(x, mean[:, None].expand_as(x), reduction="none").mean(1)
             parts += [mean, (spread + 1e-6).sqrt(), F.l1_loss(x[:, 1:], x[:, :-1], reduction="none").mean(1)]
             continue
-        valid = (torch.arange(x.shape[1])[None] < frames[:, None])[..., None]
+        valid = (torch.arange(x.shape[1], device=x.device)[None] < frames[:, None])[..., None]
         count = frames[:, None].to(x.dtype)
         mean = (x * valid).sum(1) / count
         spread = ((x - mean[:, None]).square() * valid).sum(1) / count

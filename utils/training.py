@@ -110,13 +110,24 @@ def parts(clips: int, values: int) -> list[slice]:
     return [slice(at, at + size) for at in range(0, clips, size)]
 
 
-def fine_tune(model: Detector, data: Stems, rows: np.ndarray, labels: np.ndarray, config: Config) -> list[float]:
+def add_up(model: nn.Module, team) -> None:
+    """Replace each gradient by the sum of those of all processes of `team`, in one message."""
+    held = [p.grad for p in model.parameters() if p.grad is not None]
+    flat = team.reduce(torch.cat([grad.flatten() for grad in held]), "sum")
+    for grad, summed in zip(held, flat.split([grad.numel() for grad in held]), strict=True):
+        grad.copy_(summed.view_as(grad))
+
+
+def fine_tune(model: Detector, data: Stems, rows: np.ndarray, labels: np.ndarray, config: Config, team=None) -> list[float]:
     """Train body and head in place on `rows` of `data`; returns the mean loss of each epoch.
 
     Of a clip longer than the median each epoch sees one stretch of median length, drawn anew. Clips of like length share a
     batch, as many as have the frames of `config.batch` clips of median length: a step costs alike whatever its clips, there is
-    little padding, and attention and pooling see none of it (CAM++'s masks do).
+    little padding, and attention and pooling see none of it (CAM++'s masks do). With a `team` (accelerate's Accelerator, see
+    `utils/together.py`) all its processes call this alike, and each computes its share of every batch.
     """
+    rank, size, device = (team.process_index, team.num_processes, team.device) if team else (0, 1, torch.device("cpu"))
+    model.to(device)
     groups = [{"params": list(model.backbone.parameters()), "lr": config.body_lr},
               {"params": list(model.head.parameters()), "lr": config.head_lr}]
     optimiser = torch.optim.AdamW(groups, weight_decay=0.01)
@@ -134,31 +145,45 @@ def fine_tune(model: Detector, data: Stems, rows: np.ndarray, labels: np.ndarray
             chosen = batches[index]
             target = torch.from_numpy(labels[chosen].astype(np.float32))
             weight = torch.where(target == 0, config.fake_weight, 1.0)
-            stem, x, frames = data.batch(rows[chosen], longest, rng)
+            batch = *data.batch(rows[chosen], longest, rng), target, weight
+            if size > 1:  # no share is empty: gradients would be missing
+                batch = [part[rank::size] if rank < len(chosen) else part[:1] for part in batch]
+                batch[-1] = batch[-1] * float(rank < len(chosen))
+            stem, x, frames, target, weight = (part.to(device) for part in batch)
             optimiser.zero_grad()
             for cut in parts(len(x), x[0].numel()):
                 logits = model.finish(stem[cut], x[cut], frames[cut])
                 loss = F.binary_cross_entropy_with_logits(logits, target[cut], weight[cut], reduction="sum") / len(chosen)
                 loss.backward()
                 total += float(loss.detach()) * len(chosen)
+            if size > 1:
+                add_up(model, team)
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimiser.step()
             schedule.step()
+        total = float(team.reduce(torch.tensor(total, device=device), "sum")) if size > 1 else total
         losses.append(total / len(rows))
     return losses
 
 
-def run_fold(config: Config, fold: int, table: pd.DataFrame, features: Path, folder: Path) -> dict:
+def key_of(config: Config, fold: int, table: pd.DataFrame, features: Path, processes: int = 1) -> str:
+    """What a fold's result depends on, as a hash. Several processes round differently."""
+    return hashlib.sha256(features.name.encode() + json.dumps([asdict(config), fold, *[processes] * (processes > 1)]).encode()
+                          + table.to_csv().encode() + code_digest()).hexdigest()[:16]
+
+
+def run_fold(config: Config, fold: int, table: pd.DataFrame, features: Path, folder: Path, team=None) -> dict:
     """Train on the other folds, score this one and the test; keep weights and record in `folder`, or reuse them.
 
-    Args: table with id, view, label, fold (test rows: fold -1), one row a clip of the `Stems` in the folder `features`.
+    Args: table with id, view, label, fold (test rows: fold -1), one row a clip of the `Stems` in the folder `features`; `team` as
+    in `fine_tune`.
     Returns the record: key, config, losses, seconds, frozen and tuned scores by id.
     """
     rows = np.flatnonzero((table["fold"] != fold) & (table["fold"] >= 0))
     wanted = np.flatnonzero(((table["fold"] == fold) & (table["view"] == 0)) | (table["fold"] == -1))
     labels = table["label"].to_numpy()[rows].astype(int)
-    key = hashlib.sha256(features.name.encode() + json.dumps([asdict(config), fold]).encode()
-                         + table.to_csv().encode() + code_digest()).hexdigest()[:16]
+    rank, size = (team.process_index, team.num_processes) if team else (0, 1)
+    key = key_of(config, fold, table, features, size)
     if (record := finished(folder, key)) is not None:
         return record
     began = time.perf_counter()
@@ -167,13 +192,20 @@ def run_fold(config: Config, fold: int, table: pd.DataFrame, features: Path, fol
     model = start(config, statistics[rows], labels)
     with torch.inference_mode():
         frozen = model.head((torch.from_numpy(statistics[wanted]) - model.centre) / model.scale)[:, 0].tolist()
-    losses = fine_tune(model, data, rows, labels, config) if config.epochs else []
+    losses = fine_tune(model, data, rows, labels, config, team) if config.epochs else []
     model.eval()
+    device = model.head.weight.device
     with torch.inference_mode():  # alone in its batch: company cannot change a score
-        tuned = [float(model.finish(*data.batch(np.array([i])))) for i in wanted]
-    ids = table["id"].to_numpy()[wanted].tolist()
+        tuned = {int(i): float(model.finish(*(part.to(device) for part in data.batch(np.array([i]))))) for i in wanted[rank::size]}
+    if size > 1:
+        from accelerate.utils import gather_object
+
+        tuned = dict(gather_object(list(tuned.items())))
+    ids, tuned = table["id"].to_numpy()[wanted].tolist(), [tuned[i] for i in wanted.tolist()]
+    if rank:
+        return {}  # the first process writes
     with paths.whole(folder / "weights.safetensors") as part:
-        save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, part)
+        save_file({name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}, part)
     record = {"key": key, "config": asdict(config), "losses": losses, "seconds": round(time.perf_counter() - began, 1),
               "frozen": dict(zip(ids, frozen, strict=True)), "tuned": dict(zip(ids, tuned, strict=True))}
     paths.write_json(folder / "done.json", record)

@@ -1,0 +1,52 @@
+"""One model by two processes at once: the loss curve and the scores of one process, within rounding."""
+import numpy as np
+import pandas as pd
+import pytest
+
+from utils import audio, stems, together, training
+
+CLIPS = 21  # not a multiple of two: a last batch of one clip leaves a process without a share
+
+
+@pytest.fixture
+def job(tmp_path, monkeypatch):
+    def make(backbone):
+        rng = np.random.default_rng(3)
+        label = np.arange(CLIPS) % 2
+        waves = [audio.coloured_noise(int(rng.integers(6000, 9000)), 1 + 4 * y, rng) * 0.1 for y in label]
+        rows = pd.DataFrame({"id": [f"{i:02d}" for i in range(CLIPS)], "view": 0, "label": label, "fold": np.arange(CLIPS) % 3 // 2,
+                             "done": ""})
+        config = training.Config(backbone, epochs=3, batch=3, body_lr=1e-3, fake_weight=1.5)
+        return config, 0, rows, stems.compute(config, waves, rows["id"].tolist(), [False] * CLIPS).folder
+
+    monkeypatch.setattr("utils.paths.CACHE", tmp_path / "cache")
+    return make
+
+
+@pytest.mark.parametrize("backbone", ["ge2e", "campplus"])
+def test_two_processes_train_the_model_of_one(job, tmp_path, backbone):
+    made = job(backbone)
+    alone = training.run_fold(*made, tmp_path / "alone")
+    both = together.run_fold(*made, tmp_path / "both", processes=2)
+    assert len(both["losses"]) == 3 and both["losses"][2] < 0.9 * both["losses"][0]  # it learns
+    assert both["losses"] == pytest.approx(alone["losses"], rel=1e-3)
+    assert list(both["tuned"]) == list(alone["tuned"]) and both["frozen"] == alone["frozen"]
+    assert list(both["tuned"].values()) == pytest.approx(list(alone["tuned"].values()), abs=0.02)
+    stamp = (tmp_path / "both" / "weights.safetensors").stat().st_mtime_ns
+    assert together.run_fold(*made, tmp_path / "both", processes=2) == both
+    assert (tmp_path / "both" / "weights.safetensors").stat().st_mtime_ns == stamp  # not trained again
+
+
+def test_what_went_wrong_is_told(job, tmp_path):
+    config, fold, rows, _ = job("ge2e")
+    with pytest.raises(RuntimeError, match="2 processes at once failed(.|\n)*no-such-folder"):
+        together.run_fold(config, fold, rows, tmp_path / "no-such-folder", tmp_path / "both", processes=2)
+
+
+def test_the_engine_is_what_is_asked_for(monkeypatch):
+    called = []
+    monkeypatch.setattr(together, "run_fold", lambda *job: called.append(job) or {})
+    monkeypatch.setattr(together.workers, "in_processes", lambda function, jobs, label: [{"local": True} for _ in jobs])
+    assert together.run_folds([(1,), (2,)]) == [{"local": True}] * 2
+    monkeypatch.setenv("DFS_ENGINE", "accelerate")
+    assert together.run_folds([(1,), (2,)]) == [{}, {}] and called == [(1,), (2,)]

@@ -1,5 +1,6 @@
 """Reading audio: what is wrong is named, never turned into silence. Conditioning and augmentation keep their word."""
 import io
+import tracemalloc
 
 import av
 import numpy as np
@@ -92,6 +93,44 @@ def test_half_an_m4a_is_named(tmp_path, speechlike):
         (tmp_path / "half.m4a").write_bytes(data)
         with pytest.raises(audio.AudioError, match=f"half.m4a: .*({reason})"):
             audio.read(tmp_path / "half.m4a")
+
+
+def film(speechlike, container, picture_s):
+    """A second of speech under `picture_s` seconds of picture, as bytes."""
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format=container) as file:
+        seen, heard = file.add_stream("mpeg4", rate=5), file.add_stream("aac", rate=16000, layout="mono")
+        seen.width = seen.height = 32
+        sound = av.AudioFrame.from_ndarray(audio.resample(speechlike[:8000], 8000, 16000)[None], format="fltp", layout="mono")
+        sound.sample_rate = 16000
+        picture = [av.VideoFrame.from_ndarray(np.full((32, 32, 3), 9 * i, np.uint8), format="rgb24") for i in range(5 * picture_s)]
+        for stream, frames in ((heard, [sound, None]), (seen, [*picture, None])):
+            for frame in frames:
+                for packet in stream.encode(frame):
+                    file.mux(packet)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("container", ["mp4", "matroska"])
+def test_a_film_may_be_longer_than_its_sound(speechlike, container):
+    whole = film(speechlike, container, 4)
+    assert 0.9 < len(audio.decode(whole, "film")) / 8000 < 1.3
+
+
+def test_aac_without_a_container_promises_no_length(speechlike):
+    """FFmpeg guesses its length by the first frames: after a quiet beginning, which takes few bytes, half seemed to be missing."""
+    buffer, wave = io.BytesIO(), np.concatenate([np.zeros(6 * 8000, np.float32), np.tile(speechlike, 2)])
+    encode(buffer, wave, "adts", "aac", 16000)
+    assert len(audio.decode(buffer.getvalue(), "x.aac")) > len(wave) - 1000
+
+
+def test_levels_of_a_long_recording_take_little_memory():
+    wave = np.random.default_rng(0).standard_normal(3_000_000).astype(np.float32)
+    tracemalloc.start()
+    found = audio.frames_dbfs(wave)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 60e6 and np.array_equal(found, 10 * np.log10(np.mean(wave.reshape(-1, 160).astype(float) ** 2, axis=1)))
 
 
 @pytest.mark.parametrize(("form", "subtype"), [("WAV", "PCM_16"), ("FLAC", "PCM_16"), ("OGG", "VORBIS"), ("OGG", "OPUS"),

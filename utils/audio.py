@@ -35,9 +35,13 @@ def dbfs(wave: np.ndarray) -> float:
 def frames_dbfs(wave: np.ndarray, rate: int = RATE, seconds: float = 0.02) -> np.ndarray:
     """Level of consecutive, non-overlapping frames in dBFS, floored at -120; shape (frames,), at least one frame."""
     size = max(1, int(rate * seconds))
-    wave = np.pad(wave, (0, max(0, size - len(wave))))
-    blocks = wave[: len(wave) // size * size].reshape(-1, size).astype(np.float64)
-    return 10 * np.log10(np.maximum(np.mean(blocks**2, axis=1), 1e-12))
+    if len(wave) < size:
+        wave = np.pad(wave, (0, size - len(wave)))
+    blocks = wave[: len(wave) // size * size].reshape(-1, size)
+    power = np.empty(len(blocks))
+    for at in range(0, len(blocks), BLOCK // 16):  # hours of sound in double precision would not fit into a laptop
+        power[at : at + BLOCK // 16] = np.mean(blocks[at : at + BLOCK // 16].astype(np.float64) ** 2, axis=1)
+    return 10 * np.log10(np.maximum(power, 1e-12))
 
 
 def check_wave(wave: np.ndarray, name: str, rate: int = RATE) -> np.ndarray:
@@ -131,9 +135,14 @@ def _sndfile_blocks(data: bytes, name: str) -> Iterator[tuple[int, np.ndarray]]:
         while more:
             part = file.read(BLOCK, dtype="float32", always_2d=True)
             found, more = found + len(part), len(part) == BLOCK
-            yield file.samplerate, part.mean(axis=1)
+            yield file.samplerate, _mono(part, 1)
         if file.format == "FLAC" and found < file.frames < 2**62:  # others only guess how many there are
             raise AudioError(f"{name}: truncated, {found} of {file.frames} samples are there")
+
+
+def _mono(part: np.ndarray, axis: int) -> np.ndarray:
+    with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is refused by name later
+        return part.mean(axis=axis)
 
 
 def _container(data: bytes) -> str | None:
@@ -155,7 +164,8 @@ def _ffmpeg_blocks(data: bytes, container: str, name: str) -> Iterator[tuple[int
         with av.open(io.BytesIO(data), format=container) as file:
             if not file.streams.audio:
                 raise RuntimeError("it holds no sound")
-            rate, promised, found = file.streams.audio[0].rate or 0, (file.duration or 0) / 1e6, 0
+            stream, found = file.streams.audio[0], 0
+            rate, promised = stream.rate or 0, _promised(file, stream, container)
             yield rate, np.zeros(0, np.float32)  # the rate is judged before it is used
             same = av.AudioResampler("fltp", rate=rate)
             for frame in file.decode(audio=0):
@@ -163,13 +173,23 @@ def _ffmpeg_blocks(data: bytes, container: str, name: str) -> Iterator[tuple[int
                     raise RuntimeError(f"{frame.layout.nb_channels} channels")
                 for part in same.resample(frame):
                     found += part.samples
-                    yield rate, part.to_ndarray().mean(axis=0)
+                    yield rate, _mono(part.to_ndarray(), 0)
     except AudioError:
         raise
     except (av.FFmpegError, ValueError, OverflowError, AttributeError) as error:  # no rate where the codec is not known
         raise RuntimeError(getattr(error, "strerror", None) or str(error)) from error
     if found / rate < promised - max(0.25, 0.05 * promised):
         raise AudioError(f"{name}: truncated, {found / rate:.1f} of {promised:.1f} s are there")
+
+
+def _promised(file, stream, container: str) -> float:
+    """Seconds of sound that a container says it holds; 0 where it does not say: AAC and AMR have no header for it (FFmpeg then
+    guesses), and the length of a whole film is not that of its sound."""
+    if container in ("aac", "amr"):
+        return 0.0
+    if stream.duration:
+        return float(stream.duration * stream.time_base)
+    return (file.duration or 0) / 1e6 if len(file.streams) == 1 else 0.0
 
 
 def resample(wave: np.ndarray, source: int, target: int) -> np.ndarray:

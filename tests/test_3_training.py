@@ -90,6 +90,10 @@ def test_a_fold_repeats_is_reused_and_opens_again(clips, tmp_path, monkeypatch):
     real, fake = ([s for i, s in one["tuned"].items() if labels[i] == y] for y in (1, 0))
     assert min(real) > max(fake)  # the tilt is easy to learn
 
+    (tmp_path / "other" / "weights.safetensors").write_bytes(b"half of them")
+    with pytest.raises(ValueError, match="other/weights.safetensors: damaged"):
+        training.load_fold(tmp_path / "other")
+
 
 def test_gradients_of_parts_add_up_to_the_batch(monkeypatch):
     """A clip is worth as much in a part of its own as in the whole batch."""

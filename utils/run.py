@@ -68,7 +68,7 @@ PROFILES = {
     "speed": ("inputs/mini and what profile mini trained: what scoring and training cost beside the published ways. About an hour.",
               [Step("10_speed", {"RUN": "speed", "COMPETITION": "mini"})]),
     "finvcup9": ("inputs/finvcup9th_1st_ds5: the real archive, put there by you. Needs a model hub or local weights, and "
-                 "patience: the code runs on the CPU only so far.", steps(
+                 "patience: only fine-tuning uses a GPU, with --engine accelerate.", steps(
         {"whisper-small": {"BACKBONE": "openai/whisper-small", "LAYERS": 12},
          "whisper-base": {"BACKBONE": "whisper-base", "LAYERS": 6}, "campplus": {"BACKBONE": "campplus"},
          "xls-r-300m": {"BACKBONE": "facebook/wav2vec2-xls-r-300m", "LAYERS": 10}},

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from sklearn.linear_model import LogisticRegression
 from torch import nn
@@ -221,9 +222,12 @@ def finished(folder: Path, key: str) -> dict | None:
 
 
 def load_fold(folder: Path) -> Detector:
-    """Rebuild a finished fold's detector from its own config and weights."""
+    """Rebuild a finished fold's detector from its own config and weights. Raises ValueError, naming the file, if they are damaged."""
     config = Config(**paths.read_json(folder / "done.json")["config"])
-    state = load_file(folder / "weights.safetensors")
+    try:
+        state = load_file(folder / "weights.safetensors")
+    except SafetensorError as error:
+        raise ValueError(f"{folder / 'weights.safetensors'}: damaged ({error}). Remove {folder} and run notebook 04 again") from error
     model = Detector(backbones.load(config.backbone, config.layers), len(state["centre"]))
     model.load_state_dict(state)
     return model.eval()

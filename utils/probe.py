@@ -17,37 +17,44 @@ QUICK = {"whisper-base": (1,)}  # backbone → depths (0: its front end, then it
 
 
 @functools.cache
-def _backbone(name: str, depth: int):
-    return backbones.load(name, depth + 1).eval()  # a transformer's stem holds all layers but the last
+def _backbone(name: str, depth: int, kind: torch.dtype = torch.float32):
+    return backbones.load(name, depth + 1).eval().to(kind)  # a transformer's stem holds all layers but the last
 
 
 @torch.inference_mode()
-def features_here(waves: list[np.ndarray], depths: dict[str, tuple[int, ...]] = QUICK) -> np.ndarray:
+def features_here(waves: list[np.ndarray], depths: dict[str, tuple[int, ...]] = QUICK, window_s: float = 0.0,
+                  kind: torch.dtype = torch.float32) -> np.ndarray:
     """What `features` gives, computed in this process."""
     rows = []
     for wave in waves:
-        parts = []
+        parts, wave = [], wave[: int((window_s or stems.MAX_S) * RATE)]
+        wave = np.pad(wave, (0, max(0, int(window_s * RATE) - len(wave))))
         for name, wanted in depths.items():
-            backbone = _backbone(name, max(wanted))
-            mel = backbone.prepare(wave[: int(stems.MAX_S * RATE)])
+            backbone = _backbone(name, max(wanted), kind)
+            mel = backbone.prepare(wave).to(kind)
             found = backbone.stem(mel[None], torch.tensor([len(mel)]))
             found = found if max(wanted) < len(found) else [*found, *backbone.body(*found[-1])]
-            parts.append(stems.pool([found[depth] for depth in wanted])[0].numpy())
+            parts.append(stems.pool([found[depth] for depth in wanted])[0].float().numpy())
         rows.append(np.concatenate(parts))
     return np.stack(rows)
 
 
-def features(waves: list[np.ndarray], depths: dict[str, tuple[int, ...]] = QUICK, label: str = "") -> np.ndarray:
+def features(waves: list[np.ndarray], depths: dict[str, tuple[int, ...]] = QUICK, label: str = "", window_s: float = 0.0,
+             kind: torch.dtype = torch.float32) -> np.ndarray:
     """Pooled statistics of 8 kHz waves: float32 (N, three a channel of each depth of each backbone), in the order of `depths`.
 
-    Computed in processes, once a clip: they are kept by content (`utils/cache.py`).
+    With `window_s` clips are cut or filled with silence to so many seconds, as the published classifiers do, and the silence is
+    pooled too; `kind` is the precision that the backbone computes in. Computed in processes, once a clip: they are kept
+    by content (`utils/cache.py`).
     """
 
     def compute(missing):
-        jobs = [([missing[i] for i in cut], depths) for cut in np.array_split(np.arange(len(missing)), max(1, len(missing) // 50))]
+        cuts = np.array_split(np.arange(len(missing)), max(1, len(missing) // 50))
+        jobs = [([missing[i] for i in cut], depths, window_s, kind) for cut in cuts]
         return [row for part in workers.in_processes(features_here, jobs, label) for row in part]
 
-    return np.stack(cache.cached(waves, stems.pooled_name(depths), compute))
+    changed = f" {window_s} {kind}" * bool(window_s or kind != torch.float32)
+    return np.stack(cache.cached(waves, stems.pooled_name(depths) + changed, compute))
 
 
 def fit(x: np.ndarray, label: np.ndarray, c: float = 0.001):

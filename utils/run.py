@@ -67,6 +67,8 @@ PROFILES = {
                  [Step("09_detector", {"RUN": "detector", "COMPETITION": "mini", "EXTERNAL": ["demo_pages"]})]),
     "speed": ("inputs/mini and what profile mini trained: what scoring and training cost beside the published ways. About an hour.",
               [Step("10_speed", {"RUN": "speed", "COMPETITION": "mini"})]),
+    "ladder": ("inputs/mini and demonstration pages: what each trick of the recipe, and later ones, are worth. About 80 minutes.",
+               [Step("11_ladder", {"RUN": "ladder", "COMPETITION": "mini", "EXTERNAL": ["demo_pages"]})]),
     "finvcup9": ("inputs/finvcup9th_1st_ds5: the real archive, put there by you. Needs a model hub or local weights, and "
                  "patience: only fine-tuning uses a GPU, with --engine accelerate.", steps(
         {"whisper-small": {"BACKBONE": "openai/whisper-small", "LAYERS": 12},

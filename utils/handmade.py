@@ -13,7 +13,7 @@ from utils.audio import RATE, resample
 from utils.backbones import MODEL_RATE, whisper_base, whisper_log_mel
 
 TASK, PLAIN, END = 50359, 50363, 50257  # <|transcribe|>, <|notimestamps|>, <|endoftext|>
-WORDS, ROOM_S = 24, 1.0  # tokens written down at most; silence after the clip, of the 30 s that are published
+WORDS, ROOM_S = 12, 1.0  # tokens written down at most; silence after the clip, of the 30 s that are published
 
 
 def prosody(wave: np.ndarray) -> dict[str, float]:

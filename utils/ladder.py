@@ -3,7 +3,9 @@
 A view is a way to judge: clips of other folds (`out of fold`), of synthesisers and of sources that training never saw, and sets of
 their own (`test`, `field set`). In each, every model's scores are brought to one scale by its real training clips.
 """
+import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 
 import lightgbm as lgb
 import numpy as np
@@ -11,9 +13,10 @@ import pandas as pd
 import torch
 from scipy.signal import fftconvolve, firwin
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 from torch.nn import functional as F
 
-from utils import audio, augment, backbones, cost, data, detector, metrics, one_class, probe, stems, training, workers
+from utils import audio, augment, backbones, cost, data, detector, metrics, one_class, paths, probe, stems, training, workers
 
 VIEWS = ("out of fold", "systems left out", "corpora left out", "test", "field set")
 PARTS = 4  # a view's clips are judged in so many parts, each by a model of its own
@@ -145,15 +148,37 @@ def judge(clips: pd.DataFrame, seed: int, kind: str, clean: np.ndarray, copies: 
             also = np.append(known, True)[copies.parts].all(axis=1)
             x, y = np.concatenate([x, copies.features[also]]), np.concatenate([y, copies.label[also]])
         scores, at = _fit(kind, x, y, seed), VIEWS.index(view)
-        real = scores(clean[known & (label == 1)])
+        real = scores(x[y == 1])
         total[at, judged] += (scores(clean[judged]) - real.mean()) / (real.std() + 1e-9)
         times[at, judged] += 1
     return pd.DataFrame(np.divide(total, times, out=np.full_like(total, np.nan), where=times > 0).T, columns=list(VIEWS))
 
 
-def judge_all(jobs: list[tuple], label: str = "") -> list[pd.DataFrame]:
-    """`judge(*job)` of each, in processes."""
-    return workers.in_processes(judge, jobs, label)
+def _judge_once(folder: Path, digest: str, *job) -> pd.DataFrame:
+    mark = hashlib.sha256(digest.encode())
+    for part in job:
+        for value in (part.features, part.label, part.parts) if isinstance(part, Copies) else (part,):
+            if isinstance(value, pd.DataFrame):
+                value = value.drop(columns="path", errors="ignore").to_csv().encode()
+            elif isinstance(value, np.ndarray) and value.dtype == object:
+                value = b"".join(np.ascontiguousarray(row).tobytes() for row in value)
+            mark.update(np.ascontiguousarray(value) if isinstance(value, np.ndarray) else value if isinstance(value, bytes)
+                        else repr(value).encode())
+    place = folder / f"{mark.hexdigest()[:24]}.npy"
+    if not place.exists():
+        with threadpool_limits(1):
+            found = judge(*job)
+        with paths.whole(place) as part, part.open("wb") as file:
+            np.save(file, found.to_numpy())
+    return pd.DataFrame(np.load(place), columns=list(VIEWS))
+
+
+def judge_all(jobs: list[tuple], folder: Path, label: str = "") -> list[pd.DataFrame]:
+    """`judge(*job)` of each, in processes; each is kept in `folder` by its content, so that a killed run goes on."""
+    folder.mkdir(parents=True, exist_ok=True)
+    code = b"".join((paths.ROOT / "utils" / f"{name}.py").read_bytes() for name in ("ladder", "detector", "one_class", "probe"))
+    digest = hashlib.sha256(code).hexdigest()
+    return workers.in_processes(_judge_once, [(folder, digest, *job) for job in jobs], label)
 
 
 def fine_tuned(clips: pd.DataFrame, waves: list, seed: int, config: training.Config, made: tuple, run) -> dict[str, pd.DataFrame]:

@@ -19,8 +19,9 @@ import pandas as pd
 
 from utils import audio, data, detector, engines, language, paths, workers
 
-COLUMNS = ("file", "p_bona_fide", "decision", "threshold", "language", "p_language", "seconds", "note", "pieces")
+COLUMNS = ("file", "p_bona_fide", "decision", "threshold", "threshold_from", "language", "p_language", "seconds", "note", "pieces")
 UNDECIDED = "no decision"
+THRESHOLD_FROM = "where half of all clips are bona fide; calibrated on pages left out"
 SHORT_S = 1.0  # of sound; below this a score means little: nothing so short was trained on
 SURE = 0.5  # a language less probable than this is 'unknown', as in notebook 01
 NO_SPEECH = 0.6  # openai-whisper's own threshold
@@ -74,7 +75,8 @@ class Judge:
 
     def _row(self, wave, spoken: str, sure: float, silent: float) -> dict[str, str]:
         seconds, threshold = len(wave) / audio.RATE, self.released.card["threshold"]
-        row = dict.fromkeys(COLUMNS[1:], "") | {"seconds": f"{seconds:.2f}", "threshold": threshold}
+        row = dict.fromkeys(COLUMNS[1:], "") | {"seconds": f"{seconds:.2f}", "threshold": threshold,
+                                          "threshold_from": THRESHOLD_FROM}
         try:
             pieces = self.released.pieces(wave)
         except audio.AudioError as error:
@@ -194,7 +196,7 @@ def _report(rows, threshold: float, part: Path | None, out: Path | None, decided
     """Print rows as they come, write them to `part`, the file that will be `out`, and add (1 real or 0 fake, file name) of each to
     `decided`; returns how many files were not scored."""
     failed = 0
-    print(f"{'p(bona fide)':>12}  {'decision':11}  {'language':8}  file     (bona fide above {threshold:.2f}: where half of all are)")
+    print(f"{'p(bona fide)':>12}  {'decision':11}  {'language':8}  file     (bona fide above {threshold:.2f}: {THRESHOLD_FROM})")
     with part.open("w", newline="", encoding="utf-8") if part else contextlib.nullcontext() as target:
         write, finish = _writer(target, out)
         for row in rows:

@@ -1,0 +1,170 @@
+"""The ladder: what a view leaves out is left out, copies train only where all their parts do, a stack judges what it never saw."""
+import numpy as np
+import pandas as pd
+import pytest
+
+from utils import audio, augment, handmade, ladder
+
+FAMILIES = ("hifigan", "world", "kokoro", "pico", "espeak")
+
+
+@pytest.fixture(scope="module")
+def clips():
+    """240 training clips of 24 groups in 12 sources and 5 families of fakes, 40 of a test, 30 of a field set."""
+    rows = [{"id": f"{i:03d}", "label": i % 2, "family": "bonafide" if i % 2 else FAMILIES[i // 2 % 5],
+             "source": f"s{i // 20}", "group": f"g{i // 10}", "set": "train"} for i in range(240)]
+    rows += [{"id": f"t{i:02d}", "label": i % 2, "family": "bonafide" if i % 2 else "new", "source": "x",
+              "group": f"x{i // 7}", "set": "test" if i < 40 else "field set"} for i in range(70)]
+    return pd.DataFrame(rows)
+
+
+def features(clips, apart, seed=0):
+    """Noise, and one column that tells the classes `apart` standard deviations apart."""
+    x = np.random.default_rng(seed).normal(size=(len(clips), 6)).astype(np.float32)
+    x[:, 0] += apart * clips["label"]
+    return x
+
+
+def test_a_view_leaves_out_what_it_says(clips):
+    found = ladder.splits(clips, 1)
+    assert [view for view, _, _ in found] == ["out of fold"] * 4 + ["systems left out"] * 16 + ["corpora left out"] * 4 + [
+        "test", "field set"]
+    every = pd.DataFrame({view: np.zeros(len(clips), int) for view in ladder.VIEWS})
+    for view, known, judged in found:
+        a, b = clips[known], clips[judged]
+        assert set(a["set"]) == {"train"} and a["label"].nunique() == 2 and b["label"].nunique() == 2
+        assert set(a["id"]).isdisjoint(b["id"]) and set(a["group"]).isdisjoint(b["group"])
+        if view == "systems left out":
+            assert set(a.loc[a["label"] == 0, "family"]).isdisjoint(b.loc[b["label"] == 0, "family"])
+        if view == "corpora left out":
+            assert set(a["source"]).isdisjoint(b["source"])
+        every[view] += judged
+    train, fake = (clips["set"] == "train").to_numpy(), (clips["label"] == 0).to_numpy()
+    assert (every.loc[train, ["out of fold", "corpora left out"]] == 1).all().all()
+    assert (every.loc[train & fake, "systems left out"] == 1).all() and (every.loc[train & ~fake, "systems left out"] == 4).all()
+    assert (every.loc[~train, "test"] + every.loc[~train, "field set"] == 1).all()
+    other = ladder.splits(clips, 2)
+    assert any((a[2] != b[2]).any() for a, b in zip(found, other, strict=True)), "a seed is another partition"
+
+
+def test_what_was_judged_is_not_judged_again(clips, tmp_path, monkeypatch):
+    jobs = [(clips, seed, "linear", features(clips, 3.0)) for seed in (0, 1)]
+    monkeypatch.setattr(ladder.workers, "in_processes", lambda function, jobs, label: [function(*job) for job in jobs])
+    first = ladder.judge_all(jobs, tmp_path)
+    assert first[0].equals(ladder.judge(*jobs[0])) and not first[0].equals(first[1])
+    real = ladder.judge
+    monkeypatch.setattr(ladder, "judge", lambda *job: pytest.fail("judged again"))
+    assert all(a.equals(b) for a, b in zip(first, ladder.judge_all(jobs, tmp_path), strict=True))
+    monkeypatch.setattr(ladder, "judge", real)
+    other = ladder.judge_all([(clips, 0, "linear", features(clips, 3.0, seed=1))], tmp_path)
+    assert not other[0].equals(first[0]) and len(list(tmp_path.glob("*.npy"))) == 3
+
+
+def test_scores_of_a_rung(clips):
+    label = clips["label"].to_numpy()
+    known, nothing = (ladder.judge(clips, 3, "linear", features(clips, apart)) for apart in (12.0, 0.0))
+    for view in ladder.VIEWS:
+        rows = known[view].notna().to_numpy()
+        assert rows.sum() == {"test": 40, "field set": 30}.get(view, 240)
+        assert ladder.metrics.eer(label[rows], known.loc[rows, view]) == 0
+        assert ladder.metrics.eer(label[rows], nothing.loc[rows, view]) > 0.25
+    real = known.loc[(label == 1) & known["out of fold"].notna(), "out of fold"]
+    assert abs(real.mean()) < 0.5 and 0.5 < real.std() < 2  # one scale: that of real training clips
+
+
+def test_the_official_baseline_learns(clips):
+    rng, label = np.random.default_rng(0), clips["label"].to_numpy()[:60]
+    mels = ladder.baseline_mels([audio.coloured_noise(9000, 6.0 * y, rng) * 0.1 for y in label])
+    assert mels[0].shape[1] == 40 and len(mels[0]) >= 100
+    scores = ladder._cnn(mels[:40], label[:40], 0, epochs=4)(mels[40:])
+    assert ladder.metrics.eer(label[40:], scores) < 0.1
+    assert np.array_equal(scores, ladder._cnn(mels[:40], label[:40], 0, epochs=4)(mels[40:]))
+
+
+@pytest.mark.parametrize("kind", ["kernel", "trees", "deep SVDD", "OC-softmax"])
+def test_every_kind_of_model_learns(clips, kind):
+    x = features(clips, 8.0)
+    if kind == "deep SVDD":  # it sees real clips only, so fakes must be far off
+        x = np.where(clips["label"].to_numpy()[:, None] == 1, x * 0.1, x + 20).astype(np.float32)
+    found = ladder.judge(clips, 0, kind, x, rotations=1)
+    rows = found["test"].notna().to_numpy()
+    assert ladder.metrics.eer(clips["label"][rows], found.loc[rows, "test"]) < 0.15
+
+
+def test_a_copy_trains_only_where_all_its_parts_do(clips):
+    """Copies that carry the wrong label would spoil each model that takes them; made of all folds, none of them may out of fold."""
+    x, label = features(clips, 6.0), clips["label"].to_numpy()
+    fold = ladder.data.make_folds(clips[:240], ladder.PARTS, 0).to_numpy()
+    wrong = np.repeat(x[:240], 5, axis=0)
+    owner = np.repeat(np.arange(240), 5)
+    one_a_fold = np.array([np.flatnonzero(fold == k)[0] for k in range(ladder.PARTS)])
+    across = np.tile(one_a_fold, (len(owner), 1))
+    clean = ladder.judge(clips, 0, "linear", x)
+    spoilt = ladder.judge(clips, 0, "linear", x, ladder.Copies(wrong, 1 - label[owner], across))
+    assert np.array_equal(clean["out of fold"][:240], spoilt["out of fold"][:240])
+    rows = spoilt["test"].notna()  # here all training clips are known
+    assert ladder.metrics.eer(label[rows], spoilt.loc[rows, "test"]) > 0.5
+    given, nobody = ladder.Copies(x[:240], label[:240], np.full((240, 4), -1)), np.zeros(len(clips), bool)
+    always = ladder.judge(clips, 0, "linear", x, given, nobody)
+    assert ladder.metrics.eer(label[:240], always["out of fold"][:240]) < 0.05  # the clips themselves train nothing
+
+
+def test_copies_tell_what_they_are_made_of(clips):
+    rng = np.random.default_rng(0)
+    waves = [audio.coloured_noise(9000, 3, rng) * 0.1 for _ in range(len(clips))]
+    splice = dict.fromkeys(augment.PROBABILITIES, 0.0) | {"splice": 1.0}
+    made, y, parts = ladder.copies(clips, waves, 5, splice)
+    assert len(made) == 240 and sorted(parts[:, 0]) == list(range(240))
+    fold, label = ladder.data.make_folds(clips[:240], ladder.PARTS, 5).to_numpy(), clips["label"].to_numpy()
+    assert (fold[parts] == fold[parts[:, :1]]).all()
+    for wave, truth, row in zip(made, y, parts, strict=True):
+        pieces = wave.reshape(-1, 9000)
+        assert truth == label[row].min()  # one fake part makes it fake
+        for piece, part in zip(pieces, row, strict=False):
+            assert any(np.corrcoef(piece, waves[i])[0, 1] > 0.99 for i in row), part
+    for extra in ("noise", "RawBoost"):
+        other, y, _ = ladder.copies(clips, waves, 5, dict.fromkeys(splice, 0.0), 0.0, extra, [waves[0]])
+        assert all(np.isfinite(w).all() and len(w) == 9000 for w in other) and not np.allclose(other[0], waves[0], atol=1e-3)
+        again, _, _ = ladder.copies(clips, waves, 5, dict.fromkeys(splice, 0.0), 0.0, extra, [waves[0]])
+        assert all(np.array_equal(a, b) for a, b in zip(other, again, strict=True))
+
+
+@pytest.mark.parametrize("kind", ["linear", "trees"])
+def test_a_stack_gains_from_models_that_err_apart(clips, kind):
+    label = clips["label"].to_numpy()
+    models = [ladder.judge(clips, 0, "linear", features(clips, 1.5, seed)) for seed in range(4)]
+    stacked = ladder.stack(clips, 0, models, kind)
+    for view in ("out of fold", "corpora left out"):
+        rows = stacked[view].notna().to_numpy()
+        assert rows.sum() == 240
+        single = min(ladder.metrics.eer(label[rows], m.loc[rows, view]) for m in models)
+        assert ladder.metrics.eer(label[rows], stacked.loc[rows, view]) < single
+    flipped = clips.assign(label=np.where(clips["set"] == "test", 1 - label, label))  # it does not read the test's labels
+    assert np.array_equal(ladder.stack(flipped, 0, models, kind)["test"], stacked["test"], equal_nan=True)
+
+
+def test_intervals_by_hand(clips):
+    label, group = clips["label"].to_numpy(), clips["group"].to_numpy()
+    halves = np.tile([1.0, 1.0, 0.0, 0.0], 78)[:310]
+    perfect, coin = (pd.DataFrame(dict.fromkeys(ladder.VIEWS, values)) for values in (label * 2.0, halves))
+    found = ladder.summary(label, group, [perfect, perfect], [coin], repeats=50)
+    assert found["test", "EER"] == (0, 0, 0) and found["test", "F1"] == (1, 1, 1)
+    value, low, high = found["test", "EER less"]
+    assert value == pytest.approx(-0.5, abs=0.02) and low <= value <= high < -0.3
+    same = ladder.summary(label, group, [coin], [coin], repeats=50)
+    assert same["out of fold", "F1 less"] == (0, 0, 0)
+
+
+def test_handmade_features_say_what_their_names_say(speechlike):
+    time = np.arange(16000) / 8000
+    glide = sum(np.sin(2 * np.pi * k * (120 * time + 40 * time**2)) / k for k in range(1, 9))
+    glide = np.float32(0.1 * glide + 0.001 * np.random.default_rng(0).normal(size=16000))
+    steady, moving = handmade.prosody(speechlike), handmade.prosody(glide)
+    assert steady["pitch: median (octaves)"] == pytest.approx(np.log2(140), abs=0.03)
+    assert 0.9 < moving["pitch: range"] < 1.5 and steady["pitch: range"] < 0.1  # from 120 to 280 Hz
+    hiss = np.random.default_rng(1).normal(size=16000).astype(np.float32) * 0.1
+    pure = np.float32(0.3 * np.sin(2 * np.pi * 1000 * time))
+    assert handmade.spectrum(pure)["band 4: phase"] < 0.1 < 0.3 < handmade.spectrum(hiss)["band 4: phase"]
+    for kind in handmade.KINDS:
+        names, values = handmade.features_here([speechlike, hiss, np.zeros(4000, np.float32) + 1e-3], kind)
+        assert values.shape == (3, len(names)) and np.isfinite(values).all() and len(set(names)) == len(names)

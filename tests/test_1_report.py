@@ -46,4 +46,5 @@ def test_the_readme_quotes_the_reference_run():
     for row in ladder.itertuples():
         value, low, high = ladder.loc[row.Index, ["F1 of real", "low", "high"]]
         if row.rung != "all real":
-            assert f"{value:.3f}** [{low:.3f}, {high:.3f}]" in readme or f"{value:.3f} [{low:.3f}, {high:.3f}]" in readme, row.rung
+            quoted = re.findall(rf"([\d.]+)\*{{0,2}} \[{low:.3f}, {high:.3f}\]", readme)
+            assert any(abs(float(number) - value) < 0.0006 for number in quoted), row.rung  # the file is rounded itself

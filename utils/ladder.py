@@ -237,30 +237,36 @@ def summary(label: np.ndarray, group: np.ndarray, rung: list[pd.DataFrame], refe
             repeats: int = 200) -> dict:
     """{(view, what): (value, low, high)} of a rung, the mean over its seeds: EER, F1 (of real, at `threshold`), and both less
     those of `reference`; 95 % intervals by drawing groups, the same for rung and reference."""
-    def pairs(tables):
-        return [(table, threshold(label, table)) for table in tables]
-
-    both, result = (pairs(rung), pairs(reference)), {}
+    seeds, result = [], {}
+    for i, mine in enumerate(rung):
+        other = reference[min(i, len(reference) - 1)]
+        seeds.append((mine, threshold(label, mine), other, threshold(label, other)))
     for view in VIEWS:
-        rows = np.logical_and.reduce([table[view].notna() for tables in both for table, _ in tables])
-        if not rows.any():
+        parts = []  # of each seed, which may judge other clips: labels, groups, scores and decisions of both
+        for mine, cut, other, other_cut in seeds:
+            rows = (mine[view].notna() & other[view].notna()).to_numpy()
+            parts.append((label[rows], group[rows], *(values for table, at in ((mine, cut), (other, other_cut))
+                                                      for values in (table.loc[rows, view].to_numpy(), table.loc[rows, view] > at))))
+        if not all(len(np.unique(part[0])) == 2 for part in parts):
             continue
-        members = [np.flatnonzero(group[rows] == g) for g in np.unique(group[rows])]
-        y = label[rows]
-        columns = [[(table.loc[rows, view].to_numpy(), cut) for table, cut in tables] for tables in both]
+        names, drawn, rng = np.unique(np.concatenate([part[1] for part in parts])), [], np.random.default_rng(0)
+        members = [{name: np.flatnonzero(part[1] == name) for name in names} for part in parts]
 
-        def found(at, y=y, columns=columns):
-            eers, ones = ([np.mean([of(y[at], s[at], cut) for s, cut in tables]) for tables in columns] for of in (
-                lambda t, s, cut: metrics.eer(t, s), lambda t, s, cut: metrics.f1(t, (s > cut).astype(int))))
-            return [eers[0], ones[0], eers[0] - eers[1], ones[0] - ones[1]]
+        def found(chosen, parts=parts, members=members):
+            figures = []
+            for (y, _, ours, ours_real, theirs, theirs_real), of in zip(parts, members, strict=True):
+                at = np.concatenate([of[name] for name in chosen])
+                if not 0 < y[at].mean() < 1:
+                    return None
+                ones = [2 * (y[at] & real.to_numpy()[at]).sum() / (y[at].sum() + real.to_numpy()[at].sum())
+                        for real in (ours_real, theirs_real)]
+                eers = [metrics.eer(y[at], scores[at]) for scores in (ours, theirs)]
+                figures.append([eers[0], ones[0], eers[0] - eers[1], ones[0] - ones[1]])
+            return np.mean(figures, axis=0)
 
-        rng, drawn = np.random.default_rng(0), []
-        for _ in range(repeats):
-            at = np.concatenate([members[i] for i in rng.integers(len(members), size=len(members))])
-            if 0 < y[at].mean() < 1:
-                drawn.append(found(at))
+        drawn = [x for x in (found(rng.choice(names, len(names))) for _ in range(repeats)) if x is not None]
         low, high = np.percentile(drawn, (2.5, 97.5), axis=0)
-        for what, value, a, b in zip(("EER", "F1", "EER less", "F1 less"), found(np.arange(len(y))), low, high, strict=True):
+        for what, value, a, b in zip(("EER", "F1", "EER less", "F1 less"), found(names), low, high, strict=True):
             result[view, what] = (value, a, b)
     return result
 

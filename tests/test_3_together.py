@@ -43,6 +43,18 @@ def test_what_went_wrong_is_told(job, tmp_path):
         together.run_fold(config, fold, rows, tmp_path / "no-such-folder", tmp_path / "both", processes=2)
 
 
+def test_a_killed_process_is_made_good(job, tmp_path, monkeypatch):
+    """The first one that starts kills itself, as a machine's memory guard would."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, signal, sys\nmark = os.path.join(os.path.dirname(__file__), 'killed')\n"
+        "if os.environ.get('RANK') == '1' and not os.path.exists(mark):\n"
+        "    open(mark, 'w').close()\n    os.kill(os.getpid(), signal.SIGKILL)\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    made = job("ge2e")
+    record = together.run_fold(*made, tmp_path / "both", processes=2)
+    assert (tmp_path / "killed").exists() and len(record["losses"]) == 3
+
+
 def test_the_engine_is_what_is_asked_for(monkeypatch):
     called = []
     monkeypatch.setattr(together, "run_fold", lambda *job: called.append(job) or {})

@@ -24,7 +24,8 @@ def size(config: training.Config) -> int:
 
 
 def run_fold(*job, processes: int = 0) -> dict:
-    """What `training.run_fold` does, by `processes` (default: `size`) at once. Raises RuntimeError with what they printed."""
+    """What `training.run_fold` does, by `processes` (default: `size`) at once; if one is killed, all start again, once. Raises
+    RuntimeError with what they printed."""
     processes = processes or size(job[0])
     if (record := training.finished(job[-1], training.key_of(*job[:-1], processes))) is not None:
         return record
@@ -32,8 +33,11 @@ def run_fold(*job, processes: int = 0) -> dict:
         place = Path(folder) / "job.pickle"
         place.write_bytes(pickle.dumps(job))
         known = os.environ | {"PYTHONPATH": os.pathsep.join([str(paths.ROOT), *sys.path]), "DFS_STARTED_BY": str(os.getpid())}
-        done = subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}",
-                               "-m", "utils.together", str(place)], env=known, text=True, capture_output=True)
+        for _ in range(2):
+            done = subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}",
+                                   "-m", "utils.together", str(place)], env=known, text=True, capture_output=True)
+            if "traceback : Signal" not in done.stderr.partition("Root Cause")[2]:  # else one was killed
+                break
     if done.returncode:
         raise RuntimeError(f"{job[-1]}: {processes} processes at once failed: {done.stderr.strip()[-2000:]}")
     return paths.read_json(job[-1] / "done.json")
@@ -61,8 +65,10 @@ def main(place: str) -> None:
     team = Accelerator(cpu=not torch.cuda.is_available())
     torch.set_num_threads(1)
     training.run_fold(*pickle.loads(Path(place).read_bytes()), team=team)
+    team.wait_for_everyone()  # the first one writes while others are done
     team.end_training()
 
 
 if __name__ == "__main__":
     main(sys.argv[1])
+    os._exit(0)  # all is written: an interpreter that is taken down beside gloo's threads may abort

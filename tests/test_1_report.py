@@ -48,3 +48,15 @@ def test_the_readme_quotes_the_reference_run():
         if row.rung != "all real":
             quoted = re.findall(rf"([\d.]+)\*{{0,2}} \[{low:.3f}, {high:.3f}\]", readme)
             assert any(abs(float(number) - value) < 0.0006 for number in quoted), row.rung  # the file is rounded itself
+
+
+def test_the_readme_quotes_the_ladder():
+    readme = (paths.ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    ladder = pd.read_csv(REFERENCE / "ladder" / "ladder.csv", index_col=0)
+    eers = ladder[[column for column in ladder if column.startswith("EER")]]
+    assert eers.shape[1] == 5 and len(eers) > 40
+    five = re.compile(r"\|[^|]+(\| 0\.\d{3} ){5}\|")
+    rows = [[float(cell) for cell in line.split("|")[2:7]] for line in readme if five.fullmatch(line)]
+    assert len(rows) == 8
+    for row in rows:
+        assert (eers - row).abs().max(axis=1).min() < 0.0006, row

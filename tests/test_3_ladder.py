@@ -129,6 +129,22 @@ def test_copies_tell_what_they_are_made_of(clips):
         assert all(np.array_equal(a, b) for a, b in zip(other, again, strict=True))
 
 
+def test_fine_tuning_on_every_view(clips, tmp_path, monkeypatch):
+    """Clips whose class is their spectrum's slope: each view is judged, by models that are kept."""
+    monkeypatch.setattr("utils.paths.CACHE", tmp_path / "cache")
+    rng, label = np.random.default_rng(0), clips["label"].to_numpy()
+    waves = [audio.coloured_noise(4000 + 40 * i, 2.0 + 3 * y, rng) * 0.1 for i, y in enumerate(label)]
+    made = ladder.copies(clips, waves, 0, dict.fromkeys(augment.PROBABILITIES, 0.0) | {"echo": 1.0})
+    found = ladder.fine_tuned(clips, waves, 0, ladder.training.Config("ge2e", body_lr=1e-3), made, tmp_path / "models")
+    for view in ladder.VIEWS:
+        rows = found["tuned"][view].notna().to_numpy()
+        expected = np.logical_or.reduce([judged for name, _, judged in ladder.splits(clips, 0, 1) if name == view])
+        assert np.array_equal(rows, expected) and np.array_equal(rows, found["frozen"][view].notna())
+        assert ladder.metrics.eer(label[rows], found["tuned"].loc[rows, view]) < 0.1
+    assert not found["tuned"].equals(found["frozen"])
+    assert len(list((tmp_path / "models").glob("ge2e-0-*/done.json"))) == 14
+
+
 @pytest.mark.parametrize("kind", ["linear", "trees"])
 def test_a_stack_gains_from_models_that_err_apart(clips, kind):
     label = clips["label"].to_numpy()

@@ -3,7 +3,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from utils import audio, augment, handmade, ladder
+from utils import audio, augment, handmade, ladder, metrics, rungs
 
 FAMILIES = ("hifigan", "world", "kokoro", "pico", "espeak")
 
@@ -57,7 +57,7 @@ def test_what_was_judged_is_not_judged_again(clips, tmp_path, monkeypatch):
     assert all(a.equals(b) for a, b in zip(first, ladder.judge_all(jobs, tmp_path), strict=True))
     monkeypatch.setattr(ladder, "judge", real)
     other = ladder.judge_all([(clips, 0, "linear", features(clips, 3.0, seed=1))], tmp_path)
-    assert not other[0].equals(first[0]) and len(list(tmp_path.glob("*.npy"))) == 3
+    assert not other[0].equals(first[0]) and len(list(tmp_path.glob("*.npz"))) == 3
 
 
 def test_scores_of_a_rung(clips):
@@ -66,8 +66,8 @@ def test_scores_of_a_rung(clips):
     for view in ladder.VIEWS:
         rows = known[view].notna().to_numpy()
         assert rows.sum() == {"test": 40, "field set": 30}.get(view, 240)
-        assert ladder.metrics.eer(label[rows], known.loc[rows, view]) == 0
-        assert ladder.metrics.eer(label[rows], nothing.loc[rows, view]) > 0.25
+        assert metrics.eer(label[rows], known.loc[rows, view]) == 0
+        assert metrics.eer(label[rows], nothing.loc[rows, view]) > 0.25
     real = known.loc[(label == 1) & known["out of fold"].notna(), "out of fold"]
     assert abs(real.mean()) < 0.5 and 0.5 < real.std() < 2  # one scale: that of real training clips
 
@@ -77,7 +77,7 @@ def test_the_official_baseline_learns(clips):
     mels = ladder.baseline_mels([audio.coloured_noise(9000, 6.0 * y, rng) * 0.1 for y in label])
     assert mels[0].shape[1] == 40 and len(mels[0]) >= 100
     scores = ladder._cnn(mels[:40], label[:40], 0, epochs=4)(mels[40:])
-    assert ladder.metrics.eer(label[40:], scores) < 0.1
+    assert metrics.eer(label[40:], scores) < 0.1
     assert np.array_equal(scores, ladder._cnn(mels[:40], label[:40], 0, epochs=4)(mels[40:]))
 
 
@@ -88,7 +88,7 @@ def test_every_kind_of_model_learns(clips, kind):
         x = np.where(clips["label"].to_numpy()[:, None] == 1, x * 0.1, x + 20).astype(np.float32)
     found = ladder.judge(clips, 0, kind, x, rotations=1)
     rows = found["test"].notna().to_numpy()
-    assert ladder.metrics.eer(clips["label"][rows], found.loc[rows, "test"]) < 0.15
+    assert metrics.eer(clips["label"][rows], found.loc[rows, "test"]) < 0.15
 
 
 def test_a_copy_trains_only_where_all_its_parts_do(clips):
@@ -103,10 +103,10 @@ def test_a_copy_trains_only_where_all_its_parts_do(clips):
     spoilt = ladder.judge(clips, 0, "linear", x, ladder.Copies(wrong, 1 - label[owner], across))
     assert np.array_equal(clean["out of fold"][:240], spoilt["out of fold"][:240])
     rows = spoilt["test"].notna()  # here all training clips are known
-    assert ladder.metrics.eer(label[rows], spoilt.loc[rows, "test"]) > 0.5
+    assert metrics.eer(label[rows], spoilt.loc[rows, "test"]) > 0.5
     given, nobody = ladder.Copies(x[:240], label[:240], np.full((240, 4), -1)), np.zeros(len(clips), bool)
     always = ladder.judge(clips, 0, "linear", x, given, nobody)
-    assert ladder.metrics.eer(label[:240], always["out of fold"][:240]) < 0.05  # the clips themselves train nothing
+    assert metrics.eer(label[:240], always["out of fold"][:240]) < 0.05  # the clips themselves train nothing
 
 
 def test_copies_tell_what_they_are_made_of(clips):
@@ -140,7 +140,7 @@ def test_fine_tuning_on_every_view(clips, tmp_path, monkeypatch):
         rows = found["tuned"][view].notna().to_numpy()
         expected = np.logical_or.reduce([judged for name, _, judged in ladder.splits(clips, 0, 1) if name == view])
         assert np.array_equal(rows, expected) and np.array_equal(rows, found["frozen"][view].notna())
-        assert ladder.metrics.eer(label[rows], found["tuned"].loc[rows, view]) < 0.1
+        assert metrics.eer(label[rows], found["tuned"].loc[rows, view]) < 0.1
     assert not found["tuned"].equals(found["frozen"])
     assert len(list((tmp_path / "models").glob("ge2e-0-*/done.json"))) == 14
 
@@ -153,8 +153,8 @@ def test_a_stack_gains_from_models_that_err_apart(clips, kind):
     for view in ("out of fold", "corpora left out"):
         rows = stacked[view].notna().to_numpy()
         assert rows.sum() == 240
-        single = min(ladder.metrics.eer(label[rows], m.loc[rows, view]) for m in models)
-        assert ladder.metrics.eer(label[rows], stacked.loc[rows, view]) < single
+        single = min(metrics.eer(label[rows], m.loc[rows, view]) for m in models)
+        assert metrics.eer(label[rows], stacked.loc[rows, view]) < single
     flipped = clips.assign(label=np.where(clips["set"] == "test", 1 - label, label))  # it does not read the test's labels
     assert np.array_equal(ladder.stack(flipped, 0, models, kind)["test"], stacked["test"], equal_nan=True)
 
@@ -163,11 +163,11 @@ def test_intervals_by_hand(clips):
     label, group = clips["label"].to_numpy(), clips["group"].to_numpy()
     halves = np.tile([1.0, 1.0, 0.0, 0.0], 78)[:310]
     perfect, coin = (pd.DataFrame(dict.fromkeys(ladder.VIEWS, values)) for values in (label * 2.0, halves))
-    found = ladder.summary(label, group, [perfect, perfect], [coin], repeats=50)
+    found = rungs.summary(label, group, [perfect, perfect], [coin], repeats=50)
     assert found["test", "EER"] == (0, 0, 0) and found["test", "F1"] == (1, 1, 1)
     value, low, high = found["test", "EER less"]
     assert value == pytest.approx(-0.5, abs=0.02) and low <= value <= high < -0.3
-    same = ladder.summary(label, group, [coin], [coin], repeats=50)
+    same = rungs.summary(label, group, [coin], [coin], repeats=50)
     assert same["out of fold", "F1 less"] == (0, 0, 0)
 
 

@@ -16,7 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 from torch.nn import functional as F
 
-from utils import audio, augment, backbones, cost, data, detector, metrics, one_class, paths, probe, stems, training, workers
+from utils import audio, augment, backbones, cost, data, detector, one_class, paths, probe, stems, training, workers
 
 VIEWS = ("out of fold", "systems left out", "corpora left out", "test", "field set")
 PARTS = 4  # a view's clips are judged in so many parts, each by a model of its own
@@ -63,7 +63,8 @@ def splits(clips: pd.DataFrame, seed: int, rotations: int = PARTS) -> list[tuple
     return result
 
 
-def _trees(x: np.ndarray, y: np.ndarray):
+def trees(x: np.ndarray, y: np.ndarray) -> lgb.LGBMClassifier:
+    """LightGBM, shallow and balanced, learned from features (N, D) and labels (N,)."""
     model = lgb.LGBMClassifier(n_estimators=150, num_leaves=15, learning_rate=0.05, min_child_samples=20, subsample=0.8,
                                subsample_freq=1, colsample_bytree=0.3, class_weight="balanced", n_jobs=1, verbose=-1, seed=0,
                                deterministic=True)
@@ -77,7 +78,7 @@ def _fit(kind: str, x: np.ndarray, y: np.ndarray, seed: int):
     if kind == "kernel":
         return detector.fit(x, y).decision_function
     if kind == "trees":
-        model = _trees(x, y)
+        model = trees(x, y)
         return lambda rows: model.predict(rows, raw_score=True)
     if kind == "deep SVDD":
         return one_class.fit(x[y == 1], seed=seed)[0]
@@ -125,60 +126,85 @@ def baseline_mels(waves: list[np.ndarray]) -> np.ndarray:
 @dataclass
 class Copies:
     """Augmented copies of training clips: features (M, D), labels (M,), and the rows of `clips` that each is made of (M, 4);
-    -1: none, it may always train."""
+    -1: none, it may always train. With `family` (M,), one that `clips` know trains only where one of their fakes of it does."""
 
     features: np.ndarray
     label: np.ndarray
     parts: np.ndarray
+    family: np.ndarray | None = None
+
+
+def on_views(clips: pd.DataFrame, seed: int, learn, rotations: int = PARTS) -> dict[str, pd.DataFrame]:
+    """Scores of rungs: of each one row a clip (N), a column a view, NaN where a view does not judge it.
+
+    `learn(known, judged)`, rows as `splits` gives them, returns name → (scores of what is judged, scores of real training clips).
+    """
+    total, times = {}, {}
+    for view, known, judged in splits(clips, seed, rotations):
+        for name, (scores, real) in learn(known, judged).items():
+            at = VIEWS.index(view), judged
+            total.setdefault(name, np.zeros((len(VIEWS), len(clips))))[at] += (scores - real.mean()) / (real.std() + 1e-9)
+            times.setdefault(name, np.zeros((len(VIEWS), len(clips))))[at] += 1
+    return {name: pd.DataFrame(np.divide(total[name], times[name], out=np.full_like(total[name], np.nan), where=times[name] > 0).T,
+                               columns=list(VIEWS)) for name in total}
+
+
+def training_rows(clips: pd.DataFrame, clean: np.ndarray, known: np.ndarray, copies: Copies | None) -> tuple[np.ndarray, np.ndarray]:
+    """Features and labels of what may train: `known` (N,) of `clean` (N, D), and the copies that go with them."""
+    label = clips["label"].to_numpy()
+    if copies is None:
+        return clean[known], label[known]
+    also = np.append(known, True)[copies.parts].all(axis=1)
+    if copies.family is not None:
+        fakes = clips[clips["label"] == 0]
+        also &= ~np.isin(copies.family, list(set(fakes["family"]) - set(fakes.loc[known[fakes.index], "family"])))
+    return np.concatenate([clean[known], copies.features[also]]), np.concatenate([label[known], copies.label[also]])
 
 
 def judge(clips: pd.DataFrame, seed: int, kind: str, clean: np.ndarray, copies: Copies | None = None,
           keep: np.ndarray | None = None, rotations: int = PARTS) -> pd.DataFrame:
-    """Scores of a rung: one row a clip (N), a column a view, NaN where a view does not judge it.
+    """Scores of a rung, as `on_views` gives them.
 
     Args: `kind` of model (`_fit`); `clean` features (N, D) of `clips`; `copies` train too, each where all that it is made of does;
     `keep` (N,) which clean clips may train (all unless given); `rotations` as in `splits`.
     """
-    label = clips["label"].to_numpy()
-    total, times = np.zeros((len(VIEWS), len(clips))), np.zeros((len(VIEWS), len(clips)))
-    for view, known, judged in splits(clips, seed, rotations):
-        known = known if keep is None else known & keep
-        x, y = clean[known], label[known]
-        if copies is not None:
-            also = np.append(known, True)[copies.parts].all(axis=1)
-            x, y = np.concatenate([x, copies.features[also]]), np.concatenate([y, copies.label[also]])
-        scores, at = _fit(kind, x, y, seed), VIEWS.index(view)
-        real = scores(x[y == 1])
-        total[at, judged] += (scores(clean[judged]) - real.mean()) / (real.std() + 1e-9)
-        times[at, judged] += 1
-    return pd.DataFrame(np.divide(total, times, out=np.full_like(total, np.nan), where=times > 0).T, columns=list(VIEWS))
+
+    def learn(known, judged):
+        x, y = training_rows(clips, clean, known if keep is None else known & keep, copies)
+        scores = _fit(kind, x, y, seed)
+        return {kind: (scores(clean[judged]), scores(x[y == 1]))}
+
+    return on_views(clips, seed, learn, rotations)[kind]
 
 
-def _judge_once(folder: Path, digest: str, *job) -> pd.DataFrame:
+def _judge_once(folder: Path, digest: str, function, *job):
     mark = hashlib.sha256(digest.encode())
     for part in job:
-        for value in (part.features, part.label, part.parts) if isinstance(part, Copies) else (part,):
+        for value in vars(part).values() if isinstance(part, Copies) else (part,):
             if isinstance(value, pd.DataFrame):
                 value = value.drop(columns="path", errors="ignore").to_csv().encode()
             elif isinstance(value, np.ndarray) and value.dtype == object:
                 value = b"".join(np.ascontiguousarray(row).tobytes() for row in value)
             mark.update(np.ascontiguousarray(value) if isinstance(value, np.ndarray) else value if isinstance(value, bytes)
                         else repr(value).encode())
-    place = folder / f"{mark.hexdigest()[:24]}.npy"
+    place = folder / f"{mark.hexdigest()[:24]}.npz"
     if not place.exists():
         with threadpool_limits(1):
-            found = judge(*job)
+            found = function(*job)
         with paths.whole(place) as part, part.open("wb") as file:
-            np.save(file, found.to_numpy())
-    return pd.DataFrame(np.load(place), columns=list(VIEWS))
+            tables = found if isinstance(found, dict) else {"only": found}
+            np.savez(file, **{name: table.to_numpy() for name, table in tables.items()})
+    with np.load(place) as found:
+        tables = {name: pd.DataFrame(found[name], columns=list(VIEWS)) for name in found.files}
+    return tables.get("only", tables)
 
 
-def judge_all(jobs: list[tuple], folder: Path, label: str = "") -> list[pd.DataFrame]:
-    """`judge(*job)` of each, in processes; each is kept in `folder` by its content, so that a killed run goes on."""
+def judge_all(jobs: list[tuple], folder: Path, label: str = "", function=None) -> list:
+    """`function(*job)` (`judge` unless given) of each, in processes; each is kept in `folder` by content: a killed run goes on."""
     folder.mkdir(parents=True, exist_ok=True)
-    code = b"".join((paths.ROOT / "utils" / f"{name}.py").read_bytes() for name in ("ladder", "detector", "one_class", "probe"))
-    digest = hashlib.sha256(code).hexdigest()
-    return workers.in_processes(_judge_once, [(folder, digest, *job) for job in jobs], label)
+    files = [paths.ROOT / "utils" / f"{name}.py" for name in ("ladder", "heads", "detector", "one_class", "probe")]
+    digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest() + (function.__qualname__ if function else "")
+    return workers.in_processes(_judge_once, [(folder, digest, function or judge, *job) for job in jobs], label)
 
 
 def fine_tuned(clips: pd.DataFrame, waves: list, seed: int, config: training.Config, made: tuple, run) -> dict[str, pd.DataFrame]:
@@ -217,57 +243,13 @@ def stack(clips: pd.DataFrame, seed: int, models: list[pd.DataFrame], kind: str)
     def learn(rows, view):
         if kind == "trees":
             return _fit("trees", inputs[view][rows], label[rows], seed)
-        return LogisticRegression(class_weight="balanced").fit(inputs[view][rows], label[rows]).decision_function
+        return LogisticRegression(class_weight="balanced", max_iter=1000).fit(inputs[view][rows], label[rows]).decision_function
 
     for view, known, judged in splits(clips, seed, rotations=1):
         rows, from_view = judged & there[view], view if view in VIEWS[:3] else "out of fold"
         outside = known & there[from_view] & ~rows
         if rows.any():
             result.loc[rows, view] = learn(outside, from_view)(inputs[view][rows])
-    return result
-
-
-def threshold(label: np.ndarray, scores: pd.DataFrame) -> float:
-    """The threshold with the best F1 out of fold: the only one that a rung may know."""
-    rows = scores["out of fold"].notna().to_numpy()
-    return metrics.best_threshold(label[rows], scores.loc[rows, "out of fold"])[0]
-
-
-def summary(label: np.ndarray, group: np.ndarray, rung: list[pd.DataFrame], reference: list[pd.DataFrame],
-            repeats: int = 200) -> dict:
-    """{(view, what): (value, low, high)} of a rung, the mean over its seeds: EER, F1 (of real, at `threshold`), and both less
-    those of `reference`; 95 % intervals by drawing groups, the same for rung and reference."""
-    seeds, result = [], {}
-    for i, mine in enumerate(rung):
-        other = reference[min(i, len(reference) - 1)]
-        seeds.append((mine, threshold(label, mine), other, threshold(label, other)))
-    for view in VIEWS:
-        parts = []  # of each seed, which may judge other clips: labels, groups, scores and decisions of both
-        for mine, cut, other, other_cut in seeds:
-            rows = (mine[view].notna() & other[view].notna()).to_numpy()
-            parts.append((label[rows], group[rows], *(values for table, at in ((mine, cut), (other, other_cut))
-                                                      for values in (table.loc[rows, view].to_numpy(), table.loc[rows, view] > at))))
-        if not all(len(np.unique(part[0])) == 2 for part in parts):
-            continue
-        names, drawn, rng = np.unique(np.concatenate([part[1] for part in parts])), [], np.random.default_rng(0)
-        members = [{name: np.flatnonzero(part[1] == name) for name in names} for part in parts]
-
-        def found(chosen, parts=parts, members=members):
-            figures = []
-            for (y, _, ours, ours_real, theirs, theirs_real), of in zip(parts, members, strict=True):
-                at = np.concatenate([of[name] for name in chosen])
-                if not 0 < y[at].mean() < 1:
-                    return None
-                ones = [2 * (y[at] & real.to_numpy()[at]).sum() / (y[at].sum() + real.to_numpy()[at].sum())
-                        for real in (ours_real, theirs_real)]
-                eers = [metrics.eer(y[at], scores[at]) for scores in (ours, theirs)]
-                figures.append([eers[0], ones[0], eers[0] - eers[1], ones[0] - ones[1]])
-            return np.mean(figures, axis=0)
-
-        drawn = [x for x in (found(rng.choice(names, len(names))) for _ in range(repeats)) if x is not None]
-        low, high = np.percentile(drawn, (2.5, 97.5), axis=0)
-        for what, value, a, b in zip(("EER", "F1", "EER less", "F1 less"), found(names), low, high, strict=True):
-            result[view, what] = (value, a, b)
     return result
 
 

@@ -1,0 +1,74 @@
+"""Heads past the deck: they learn, their losses and weights are those of the papers, and no view leaks."""
+import numpy as np
+import pytest
+import torch
+
+from tests.test_3_ladder import clips, features  # noqa: F401  (a fixture)
+from utils import audio, heads, ladder, metrics
+
+SMALL = {"width": 32, "epochs": 40}
+OPTIONS = {"plain": SMALL, "contrast": SMALL | {"contrast": 0.3}, "mixup": SMALL | {"mixup": 0.3}, "sharpness": SMALL | {"sam": 0.05},
+           "averaged": SMALL | {"average": 4}, "linear": {}}
+
+
+def test_contrast_by_hand():
+    """Two clips of one class alike, one of the other at a right angle: log(1 + exp(-1/t)) each for the two, nothing for the third."""
+    z = torch.tensor([[2.0, 0.0], [1.0, 0.0], [0.0, 3.0]])
+    found = heads.supervised_contrast(z, torch.tensor([1.0, 1.0, 0.0]), temperature=0.5)
+    assert float(found) == pytest.approx(2 / 3 * np.log(1 + np.exp(-2)), abs=1e-6)
+
+
+def test_sharpness_and_averages_by_hand():
+    """On w⁴ from 1 the gradient is taken uphill at 1 + 0.5; the mean of the last two epochs' weights is what is left."""
+    seen, module = [], torch.nn.Linear(1, 1, bias=False)
+
+    def loss(_):
+        seen.append(float(module.weight.detach()))
+        return module.weight.pow(4).sum()
+
+    torch.nn.init.ones_(module.weight)
+    heads._descend([module], loss, lambda epoch: [0], 3, 0.1, sam=0.5, average=2)
+    assert seen[0] == 1 and seen[1] == pytest.approx(1.5)
+    torch.nn.init.ones_(module.weight)
+    seen.clear()
+    heads._descend([module], loss, lambda epoch: [0], 3, 0.1)
+    last, seen = float(module.weight.detach()), seen.copy()
+    torch.nn.init.ones_(module.weight)
+    heads._descend([module], loss, lambda epoch: [0], 3, 0.1, average=2)
+    assert float(module.weight.detach()) == pytest.approx((seen[2] + last) / 2)
+
+
+def test_heads_judge_every_view(clips):  # noqa: F811
+    x, label = features(clips, 8.0), clips["label"].to_numpy()
+    windows = np.repeat(x, 4, axis=0) + np.float32(0.1) * np.random.default_rng(0).normal(size=(1240, 6)).astype(np.float32)
+    found = heads.judge(clips, 0, OPTIONS, x, None, (windows, np.repeat(np.arange(310), 4)))
+    assert set(found) == {"kernel", *OPTIONS, "windows, mean", "windows, lowest quarter"}
+    alone = ladder.judge(clips, 0, "kernel", x, rotations=1)
+    assert np.allclose(found["kernel"], alone, equal_nan=True, atol=1e-6)
+    for name, table in found.items():
+        for view in ladder.VIEWS:
+            rows = table[view].notna().to_numpy()
+            assert np.array_equal(rows, alone[view].notna()) and metrics.eer(label[rows], table.loc[rows, view]) < 0.2, name
+    rows = found["kernel"]["test"].notna()
+    assert (found["windows, lowest quarter"]["test"] <= found["windows, mean"]["test"] + 1e-9)[rows].all()
+    again = heads.judge(clips, 0, {"plain": OPTIONS["plain"]}, x)
+    assert again["plain"].equals(found["plain"])
+
+
+def test_attention_sees_real_frames_only_and_learns(tmp_path):
+    """Classes that differ in their spectrum; frames of padding change nothing; a finished folder is found again."""
+    rng = np.random.default_rng(0)
+    waves = [audio.coloured_noise(8000 + 400 * (i % 5), 1.0 + 4 * (i % 2), rng) * 0.1 for i in range(60)]
+    folder = heads.frames(waves, tmp_path)
+    clips_, label = heads.Frames(folder), np.arange(60) % 2
+    assert clips_[3].shape == ((8000 + 400 * 3) // 160, heads.LAYERS, 512)
+    before = (folder / "frames.npy").stat().st_mtime_ns
+    assert heads.frames(waves, tmp_path) == folder and (folder / "frames.npy").stat().st_mtime_ns == before
+    scores = heads.attentive(clips_, np.arange(40), label[:40], 0, epochs=12, crop=(20, 40))
+    assert metrics.eer(label[40:], scores(np.arange(40, 60))) < 0.2
+    assert scores.layers.sum() == pytest.approx(1, abs=1e-5)
+    network = heads.Attentive(torch.zeros(4, 8), torch.ones(4, 8), width=8, heads=2).eval()
+    x = torch.randn(1, 9, 4, 8)
+    padded = torch.cat([x, torch.full((1, 5, 4, 8), 7.0)], dim=1)
+    with torch.inference_mode():
+        assert torch.allclose(network(x, torch.tensor([9])), network(padded, torch.tensor([9])), atol=1e-5)

@@ -1,0 +1,60 @@
+"""Training clips beside a competition's own, for notebook 12: twins of real clips by vocoders, and more real speech."""
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from utils import audio, build, synth_full, workers
+from utils.plans import PLANS
+
+VOCODERS = ("hifigan", "world")  # systems of `mini`'s training set: views that leave their families out drop twins too
+
+
+def _twins_here(system: str, waves: list[np.ndarray], seed: int) -> list[np.ndarray | None]:
+    make, result = synth_full.SYSTEMS[system].load(seed), []
+    for wave in waves:
+        try:
+            made = audio.resample(*make((wave, audio.RATE)), audio.RATE)
+            made = made * (np.abs(wave).max() / max(float(np.abs(made).max()), 1e-6))
+            result.append(audio.check_wave(made.astype(np.float32), "twin"))
+        except (ValueError, RuntimeError):  # what a vocoder cannot say, mostly clips that are too short for it
+            result.append(None)
+    return result
+
+
+def twins(waves: list[np.ndarray], seed: int, label: str = "twins") -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
+    """Real clips at 8 kHz passed through a vocoder each, to train as fakes (paired copy synthesis, arXiv 2210.10570).
+
+    Returns (waves, rows of the originals (M,), family of the vocoder of each (M,)); what a vocoder cannot say is left out.
+    """
+    system = np.array(VOCODERS)[workers.generator(seed, "twins").integers(len(VOCODERS), size=len(waves))]
+    of = [np.flatnonzero(system == name) for name in VOCODERS]
+    rows = [part for mine in of for part in np.array_split(mine, max(1, len(mine) // 50)) if len(part)]
+    jobs = [(system[part[0]], [waves[i] for i in part], seed) for part in rows]
+    made = [wave for part in workers.in_processes(_twins_here, jobs, label) for wave in part]
+    kept = [(wave, i) for wave, i in zip(made, np.concatenate(rows), strict=True) if wave is not None]
+    at = np.array([i for _, i in kept])
+    return [wave for wave, _ in kept], at, np.array([synth_full.SYSTEMS[name].family for name in system[at]])
+
+
+def more_real(train: pd.DataFrame, seed: int, times: int = 3) -> tuple[list[np.ndarray], np.ndarray]:
+    """More real clips of the sources and speakers of `mini`'s training clips, up to `times` as many, conditioned alike.
+
+    Returns (waves, row of `train` with the same group (M,)): none is a recording that `train` holds.
+    """
+    plan, chosen = PLANS["mini"]["train"], {}
+    for source, group, count in plan.real:
+        for wanted in (times * count, None):  # None: all that there is
+            try:
+                chosen |= build.choose_real("train", replace(plan, real=((source, group, wanted),)), [])
+                break
+            except ValueError:
+                continue
+    held, first = set(train["made_from"]), train.reset_index().groupby("group")["index"].first()
+    waves, rows = [], []
+    for clip, (wave, rate) in sorted(chosen.items(), key=lambda pair: pair[0].id):
+        if clip.made_from not in held and clip.group in first:
+            rng = workers.generator(seed, "more real", clip.id)
+            waves.append(audio.condition(wave, rate, rng, plan.codecs, plan.loss)[0])
+            rows.append(first[clip.group])
+    return waves, np.array(rows)

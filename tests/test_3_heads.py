@@ -7,7 +7,7 @@ from tests.test_3_ladder import clips, features  # noqa: F401  (a fixture)
 from utils import audio, heads, ladder, metrics
 
 SMALL = {"width": 32, "epochs": 40}
-OPTIONS = {"plain": SMALL, "contrast": SMALL | {"contrast": 0.3}, "mixup": SMALL | {"mixup": 0.3}, "sharpness": SMALL | {"sam": 0.05},
+OPTIONS = {"plain": SMALL, "contrast": SMALL | {"contrast": 0.1}, "mixup": SMALL | {"mixup": 0.3}, "sharpness": SMALL | {"sam": 0.05},
            "averaged": SMALL | {"average": 4}, "linear": {}}
 
 
@@ -39,7 +39,7 @@ def test_sharpness_and_averages_by_hand():
 
 
 def test_heads_judge_every_view(clips):  # noqa: F811
-    x, label = features(clips, 8.0), clips["label"].to_numpy()
+    x, label = features(clips, 12.0), clips["label"].to_numpy()
     windows = np.repeat(x, 4, axis=0) + np.float32(0.1) * np.random.default_rng(0).normal(size=(1240, 6)).astype(np.float32)
     found = heads.judge(clips, 0, OPTIONS, x, None, (windows, np.repeat(np.arange(310), 4)))
     assert set(found) == {"kernel", *OPTIONS, "windows, mean", "windows, lowest quarter"}
@@ -48,7 +48,7 @@ def test_heads_judge_every_view(clips):  # noqa: F811
     for name, table in found.items():
         for view in ladder.VIEWS:
             rows = table[view].notna().to_numpy()
-            assert np.array_equal(rows, alone[view].notna()) and metrics.eer(label[rows], table.loc[rows, view]) < 0.2, name
+            assert np.array_equal(rows, alone[view].notna()) and metrics.eer(label[rows], table.loc[rows, view]) < 0.25, name
     rows = found["kernel"]["test"].notna()
     assert (found["windows, lowest quarter"]["test"] <= found["windows, mean"]["test"] + 1e-9)[rows].all()
     again = heads.judge(clips, 0, {"plain": OPTIONS["plain"]}, x)
@@ -66,7 +66,8 @@ def test_attention_sees_real_frames_only_and_learns(tmp_path):
     assert heads.frames(waves, tmp_path) == folder and (folder / "frames.npy").stat().st_mtime_ns == before
     scores = heads.attentive(clips_, np.arange(40), label[:40], 0, epochs=12, crop=(20, 40))
     assert metrics.eer(label[40:], scores(np.arange(40, 60))) < 0.2
-    assert scores.layers.sum() == pytest.approx(1, abs=1e-5)
+    _, weight = scores.network.attention(torch.from_numpy(clips_[3].astype(np.float32))[None], torch.tensor([len(clips_[3])]))
+    assert weight.shape == (1, len(clips_[3]), 4) and torch.allclose(weight.sum(1), torch.ones(4), atol=1e-5)
     network = heads.Attentive(torch.zeros(4, 8), torch.ones(4, 8), width=8, heads=2).eval()
     x = torch.randn(1, 9, 4, 8)
     padded = torch.cat([x, torch.full((1, 5, 4, 8), 7.0)], dim=1)

@@ -38,12 +38,16 @@ class Attentive(nn.Module):
         self.project, self.attend = nn.Linear(centre.shape[1], width), nn.Linear(width, heads)
         self.judge = nn.Sequential(nn.LayerNorm(3 * width), nn.Dropout(0.3), nn.Linear(3 * width, 1))
 
-    def forward(self, x: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
-        """x (B, T, layers, D), of which `frames` (B,) are real → logits of real (B,)."""
+    def attention(self, x: torch.Tensor, frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """x (B, T, layers, D), of which `frames` (B,) are real → projected (B, T, width), weights (B, T, heads), sum 1."""
         x = ((x - self.centre) / self.scale * torch.softmax(self.layers, 0)[:, None]).sum(2)
         h = F.gelu(self.project(x))
         valid = torch.arange(h.shape[1])[None] < frames[:, None]
-        weight = torch.softmax(self.attend(h).masked_fill(~valid[..., None], float("-inf")), dim=1)
+        return h, torch.softmax(self.attend(h).masked_fill(~valid[..., None], float("-inf")), dim=1)
+
+    def forward(self, x: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
+        """As `attention` → logits of real (B,)."""
+        h, weight = self.attention(x, frames)
         weight = weight.repeat_interleave(h.shape[2] // self.heads, dim=2)
         mean = (weight * h).sum(1)
         spread = ((weight * h.square()).sum(1) - mean.square()).clamp(min=1e-6).sqrt()
@@ -172,7 +176,10 @@ def frames(waves: list[np.ndarray], home: Path, label: str = "") -> Path:
 
 
 def attentive(clips: Frames, rows: np.ndarray, label: np.ndarray, seed: int, epochs: int = 6, crop: tuple[int, int] = (100, 100)):
-    """Train `Attentive` on crops of clips, as many frames as `crop` bounds (one length a batch); returns `scores(rows)`."""
+    """Train `Attentive` on crops of clips, as many frames as `crop` bounds (one length a batch).
+
+    Returns `scores(rows)`, which has the trained `network` as an attribute.
+    """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     some = np.concatenate([clips[i][::10] for i in rng.choice(rows, min(len(rows), 400), replace=False)]).astype(np.float32)
@@ -196,7 +203,7 @@ def attentive(clips: Frames, rows: np.ndarray, label: np.ndarray, seed: int, epo
         return np.array([float(network(torch.from_numpy(clips[i].astype(np.float32))[None], torch.tensor([len(clips[i])])))
                          for i in judged])
 
-    scores.layers = torch.softmax(network.layers.detach(), 0).numpy()
+    scores.network = network
     return scores
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.test_3_ladder import clips, features  # noqa: F401  (a fixture)
-from utils import audio, heads, ladder, metrics
+from utils import audio, build, corpora, extra, heads, ladder, metrics
 
 SMALL = {"width": 32, "epochs": 40}
 OPTIONS = {"plain": SMALL, "contrast": SMALL | {"contrast": 0.1}, "mixup": SMALL | {"mixup": 0.3}, "sharpness": SMALL | {"sam": 0.05},
@@ -73,3 +73,40 @@ def test_attention_sees_real_frames_only_and_learns(tmp_path):
     padded = torch.cat([x, torch.full((1, 5, 4, 8), 7.0)], dim=1)
     with torch.inference_mode():
         assert torch.allclose(network(x, torch.tensor([9])), network(padded, torch.tensor([9])), atol=1e-5)
+
+
+def test_twins_are_fakes_of_their_originals(speechlike):
+    """A vocoder changes the wave and keeps length, level and pitch; what it cannot say is left out, not made up."""
+    made = extra._twins_here("world", [speechlike, np.zeros(100, np.float32)], 0)
+    assert made[1] is None and abs(len(made[0]) - len(speechlike)) < 200
+    assert np.abs(made[0]).max() == pytest.approx(np.abs(speechlike).max(), rel=0.01)
+    size = min(len(made[0]), len(speechlike))
+    assert np.corrcoef(made[0][:size], speechlike[:size])[0, 1] < 0.99
+    spectra = [np.abs(np.fft.rfft(w[:size] * np.hanning(size)))[: size // 8] for w in (made[0], speechlike)]
+    assert np.corrcoef(*spectra)[0, 1] > 0.8
+
+
+def test_a_twin_trains_only_where_its_family_does(clips):  # noqa: F811
+    """Twins of a family that a view leaves out would tell the view what it must not know; others stay."""
+    x, everywhere = features(clips, 1.0), np.full((4, 4), -1)
+    twins = ladder.Copies(np.zeros((4, 6), np.float32), np.zeros(4, int), everywhere, np.array(["world", "hifigan", "", "vocos"]))
+    counts = {}
+    for view, known, judged in ladder.splits(clips, 0, rotations=1):
+        added = len(ladder.training_rows(clips, x, known, twins)[1]) - known.sum()
+        gone = {"world", "hifigan"} & set(clips.loc[judged & (clips["label"] == 0), "family"])
+        assert added == 4 - len(gone) * (view == "systems left out")
+        counts.setdefault(view, []).append(added)
+    assert min(counts["systems left out"]) < 4 and set(counts["out of fold"]) == {4}
+
+
+def test_more_real_speech_is_other_recordings_of_the_same_voices():
+    """The plan of `smoke`: its sources are downloaded by other tests too."""
+    plan = build.PLANS["smoke"]["train"]
+    chosen = build.choose_real("train", plan, [])
+    train = extra.pd.DataFrame([vars(clip) for clip in chosen])
+    waves, rows = extra.more_real(train, 0, "smoke", times=2)
+    assert len(waves) == len(rows) > len(train) / 2 and set(train["group"].iloc[rows]) <= set(train["group"])
+    keys = {r.key for name, _, _ in plan.real for r in corpora.recordings(name, build.SEED)}
+    assert len(keys) > 2 * len(train) and all(len(audio.check_wave(wave, "more")) > 8000 for wave in waves)
+    again, _ = extra.more_real(train, 0, "smoke", times=2)
+    assert all(np.array_equal(a, b) for a, b in zip(waves, again, strict=True))

@@ -37,12 +37,13 @@ def twins(waves: list[np.ndarray], seed: int, label: str = "twins") -> tuple[lis
     return [wave for wave, _ in kept], at, np.array([synth_full.SYSTEMS[name].family for name in system[at]])
 
 
-def more_real(train: pd.DataFrame, seed: int, times: int = 3) -> tuple[list[np.ndarray], np.ndarray]:
-    """More real clips of the sources and speakers of `mini`'s training clips, up to `times` as many, conditioned alike.
+def more_real(train: pd.DataFrame, seed: int, competition: str = "mini", times: int = 3) -> tuple[list[np.ndarray], np.ndarray]:
+    """More real clips of the sources and speakers of a plan's training clips, conditioned alike.
 
+    Args: `train` its table (`train_meta.csv`); `times` as many clips of each source, those of `train` among them, are looked at.
     Returns (waves, row of `train` with the same group (M,)): none is a recording that `train` holds.
     """
-    plan, chosen = PLANS["mini"]["train"], {}
+    plan, chosen = PLANS[competition]["train"], {}
     for source, group, count in plan.real:
         for wanted in (times * count, None):  # None: all that there is
             try:

@@ -171,6 +171,26 @@ def test_intervals_by_hand(clips):
     assert same["out of fold", "F1 less"] == (0, 0, 0)
 
 
+def test_the_table_of_rungs(clips, tmp_path, monkeypatch, capsys):
+    """Two seeds of a coin, a perfect rung and a worse one: their order, what they are compared with, and what is beyond chance."""
+    monkeypatch.setattr(rungs.workers, "in_processes", lambda function, jobs, label: [function(*job) for job in jobs])
+    label = clips["label"].to_numpy()
+    of = {"coin": np.tile([1.0, 1.0, 0.0, 0.0], 78)[:310], "perfect": label * 2.0, "upside down": -label * 2.0}
+    scores = {(name, seed): pd.DataFrame(dict.fromkeys(ladder.VIEWS, of[name]))
+              for name in ("perfect", "upside down", "coin") for seed in (0, 1)}
+    rows = rungs.table(clips, scores, [0, 1], "coin", {"upside down": "perfect"}, repeats=20)
+    assert list(rows["rung"].drop_duplicates()) == ["coin", "perfect", "upside down"] and len(rows) == 3 * 5 * 4
+    assert set(rows.loc[rows["rung"] == "upside down", "against"]) == {"", "perfect"}
+    wide = rungs.save(tmp_path, rows)
+    assert wide.loc["perfect", ("EER", "test")] == 0 and wide.loc["upside down", ("EER", "test")] == 1
+    assert pd.read_csv(tmp_path / "ladder.csv", index_col=0).loc["perfect", "EER, field set"] == 0
+    rungs.figure(tmp_path, rows, "coin")
+    assert (tmp_path / "figures" / "ladder.png").stat().st_size > 10_000
+    rungs.beyond_chance(rows)
+    said = capsys.readouterr().out
+    assert "test: better beyond the interval: perfect -0.5" in said and "worse: upside down +1.000" in said
+
+
 def test_handmade_features_say_what_their_names_say(speechlike):
     time = np.arange(16000) / 8000
     glide = sum(np.sin(2 * np.pi * k * (120 * time + 40 * time**2)) / k for k in range(1, 9))

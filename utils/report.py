@@ -47,7 +47,7 @@ def write(run: Path) -> Path:
     """
     parts = [f"<h1>Run {html.escape(run.name)}</h1>", f"<p>Written at commit {html.escape(commit())}.</p>", _submission(run)]
     if (run / "ladder.csv").exists():
-        parts += ["<h2>Ladder</h2><p>Judged with the test key, in notebook 08, 11 or 12.</p>", _table(pd.read_csv(run / "ladder.csv"))]
+        parts += ["<h2>Ladder</h2><p>Judged with the test key.</p>", _table(pd.read_csv(run / "ladder.csv"))]
     pages = sorted((run / "notebooks").glob("[!.]*.html"))
     if pages:
         links = "".join(f"<li><a href='notebooks/{html.escape(p.name)}'>{html.escape(p.stem)}</a> "

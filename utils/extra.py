@@ -38,24 +38,30 @@ def twins(waves: list[np.ndarray], seed: int, label: str = "twins") -> tuple[lis
 
 
 def more_real(train: pd.DataFrame, seed: int, competition: str = "mini", times: int = 3) -> tuple[list[np.ndarray], np.ndarray]:
-    """More real clips of the sources and speakers of a plan's training clips, conditioned alike.
+    """More real clips of the sources and speakers of a plan's training clips, with babble and conditioned as `build` does it.
 
     Args: `train` its table (`train_meta.csv`); `times` as many clips of each source, those of `train` among them, are looked at.
     Returns (waves, row of `train` with the same group (M,)): none is a recording that `train` holds.
     """
     plan, chosen = PLANS[competition]["train"], {}
     for source, group, count in plan.real:
-        for wanted in (times * count, None):  # None: all that there is
+        for wanted in (times * count if count else None, None):  # None: all that there is
             try:
                 chosen |= build.choose_real("train", replace(plan, real=((source, group, wanted),)), [])
                 break
             except ValueError:
                 continue
     held, first = set(train["made_from"]), train.reset_index().groupby("group")["index"].first()
+    ordered = sorted(chosen.items(), key=lambda pair: pair[0].id)
+    at_8k = {clip: audio.trim(audio.resample(*wave, audio.RATE)) for clip, wave in ordered}
     waves, rows = [], []
-    for clip, (wave, rate) in sorted(chosen.items(), key=lambda pair: pair[0].id):
-        if clip.made_from not in held and clip.group in first:
-            rng = workers.generator(seed, "more real", clip.id)
-            waves.append(audio.condition(wave, rate, rng, plan.codecs, plan.loss)[0])
-            rows.append(first[clip.group])
+    for clip, wave in at_8k.items():
+        if clip.made_from in held or clip.group not in first:
+            continue
+        rng = workers.generator(seed, "more real", clip.id)
+        if rng.random() < plan.noisy:
+            wave, _ = build.add_background(wave, [w for other, w in at_8k.items() if other.group != clip.group], [], rng)
+        wave = audio.condition(wave, audio.RATE, rng, plan.codecs, plan.loss)[0][: int(build.MAX_S * audio.RATE)]
+        waves.append(audio.check_wave(wave.astype(np.float32), clip.id))
+        rows.append(first[clip.group])
     return waves, np.array(rows)

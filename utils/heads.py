@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from utils import detector, ladder, paths, probe, stems, workers
 
 LAYERS = 4  # of Whisper base whose frames are kept: convolutions, layers 1–3
-LONGEST = 500  # frames of 20 ms a clip
+LONGEST = 750  # frames of 20 ms a clip: 15 s, as pooled statistics have
 
 
 def supervised_contrast(z: torch.Tensor, label: torch.Tensor, temperature: float = 0.1) -> torch.Tensor:
@@ -56,7 +56,7 @@ class Attentive(nn.Module):
 
 
 def _descend(modules: list[nn.Module], loss, batches, epochs: int, rate: float, sam: float = 0.0, average: int = 0) -> None:
-    """Train `modules` in place by AdamW with one cycle of the rate. `loss(rows)` of each of `batches(epoch)`, as many in each.
+    """Train `modules` in place by AdamW with one cycle of the rate. `loss(rows)` of each of `batches()`, as many in each epoch.
 
     With `sam` each step takes the gradient that far uphill (Foret et al. 2021); with `average` the weights end as the mean of those
     after the last so many epochs.
@@ -64,7 +64,7 @@ def _descend(modules: list[nn.Module], loss, batches, epochs: int, rate: float, 
     weights = [p for module in modules for p in module.parameters()]
     optimiser, schedule, kept = torch.optim.AdamW(weights, rate, weight_decay=0.01), None, []
     for epoch in range(epochs):
-        todo = batches(epoch)
+        todo = batches()
         schedule = schedule or torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=epochs * len(todo))
         for rows in todo:
             state = torch.get_rng_state()
@@ -120,7 +120,7 @@ def perceptron(x: np.ndarray, label: np.ndarray, seed: int, width: int = 256, ep
         found = F.binary_cross_entropy_with_logits(head(hidden)[:, 0], target, share)
         return found + contrast * supervised_contrast(hidden, y[rows]) if contrast else found
 
-    _descend([body, head], loss, lambda epoch: torch.randperm(len(x)).tensor_split(max(1, len(x) // 128)), epochs, 1e-3, sam, average)
+    _descend([body, head], loss, lambda: torch.randperm(len(x)).tensor_split(max(1, len(x) // 128)), epochs, 1e-3, sam, average)
 
     @torch.inference_mode()
     def scores(rows: np.ndarray) -> np.ndarray:
@@ -152,7 +152,7 @@ def _frames_here(waves: list[np.ndarray], part: Path) -> list[int]:
 
 def frames(waves: list[np.ndarray], home: Path, label: str = "") -> Path:
     """Folder under `home` with Whisper base's frames of 8 kHz waves, made once a set of waves and of code."""
-    digest = hashlib.sha256(stems.code_digest())
+    digest = hashlib.sha256(stems.code_digest() + Path(__file__).read_bytes())
     for wave in waves:
         digest.update(hashlib.sha256(np.ascontiguousarray(wave)).digest())
     folder = home / digest.hexdigest()[:24]
@@ -178,6 +178,7 @@ def frames(waves: list[np.ndarray], home: Path, label: str = "") -> Path:
 def attentive(clips: Frames, rows: np.ndarray, label: np.ndarray, seed: int, epochs: int = 6, crop: tuple[int, int] = (100, 100)):
     """Train `Attentive` on crops of clips, as many frames as `crop` bounds (one length a batch).
 
+    A crop has its clip's label, also where only another part of the clip is fake.
     Returns `scores(rows)`, which has the trained `network` as an attribute.
     """
     torch.manual_seed(seed)
@@ -196,7 +197,7 @@ def attentive(clips: Frames, rows: np.ndarray, label: np.ndarray, seed: int, epo
         logits = network(nn.utils.rnn.pad_sequence(parts, batch_first=True), torch.tensor([len(part) for part in parts]))
         return F.binary_cross_entropy_with_logits(logits, y[chosen], weight[chosen])
 
-    _descend([network], loss, lambda epoch: torch.randperm(len(rows)).tensor_split(max(1, len(rows) // 32)), epochs, 1e-3)
+    _descend([network], loss, lambda: torch.randperm(len(rows)).tensor_split(max(1, len(rows) // 32)), epochs, 1e-3)
 
     @torch.inference_mode()
     def scores(judged: np.ndarray) -> np.ndarray:
@@ -207,11 +208,11 @@ def attentive(clips: Frames, rows: np.ndarray, label: np.ndarray, seed: int, epo
     return scores
 
 
-def judge(clips: pd.DataFrame, seed: int, heads: dict[str, dict], clean: np.ndarray, copies: ladder.Copies | None = None,
+def judge(clips: pd.DataFrame, seed: int, heads: dict[str, dict | None], clean: np.ndarray, copies: ladder.Copies | None = None,
           windows: tuple[np.ndarray, np.ndarray] | None = None) -> dict[str, pd.DataFrame]:
     """The released detector's kernel machine, and other heads on its projection, on all views (`ladder.on_views`).
 
-    Args: `heads` name → {} (logistic regression) or options of `perceptron`; `clean` features (N, D) of `clips`; `copies` train
+    Args: `heads` name → None (logistic regression) or options of `perceptron`; `clean` features (N, D) of `clips`; `copies` train
     too, each where all that it is made of does; of `windows` (features (W, D), owner (W,)) the kernel gives two more rungs: their
     mean, and the mean of the lowest quarter.
     """
@@ -224,7 +225,7 @@ def judge(clips: pd.DataFrame, seed: int, heads: dict[str, dict], clean: np.ndar
         real, found = z[y == 1], {}
         judges = {"kernel": machine[-1].decision_function}
         for name, options in heads.items():
-            judges[name] = perceptron(z, y, seed, **options) if options else probe.fit(z, y).decision_function
+            judges[name] = probe.fit(z, y).decision_function if options is None else perceptron(z, y, seed, **options)
         for name, scores in judges.items():
             found[name] = scores(asked), scores(real)
         if windows is not None:
@@ -237,17 +238,18 @@ def judge(clips: pd.DataFrame, seed: int, heads: dict[str, dict], clean: np.ndar
     return ladder.on_views(clips, seed, learn, rotations=1)
 
 
-def judge_frames(clips: pd.DataFrame, seed: int, folder: Path, others: np.ndarray, lengths: dict[str, tuple[int, int]],
-                 epochs: int) -> dict[str, pd.DataFrame]:
-    """`attentive` on all views: `folder` of `frames` of `clips` and then of others, labelled `others` (M,), that always train.
+def judge_frames(clips: pd.DataFrame, seed: int, folder: Path, others: tuple[np.ndarray, np.ndarray],
+                 lengths: dict[str, tuple[int, int]], epochs: int) -> dict[str, pd.DataFrame]:
+    """`attentive` on all views: `folder` of `frames` of `clips` and then of others, of which `others` tells labels and families (M,).
 
     `lengths` name → bounds of the crops, in frames.
     """
     every, label = Frames(folder), clips["label"].to_numpy()
 
     def learn(known, judged):
-        rows = np.concatenate([np.flatnonzero(known), len(clips) + np.arange(len(others))])
-        y, found = np.concatenate([label[known], others]), {}
+        also = ladder.may_train(clips, known, others[1])
+        rows = np.concatenate([np.flatnonzero(known), len(clips) + np.flatnonzero(also)])
+        y, found = np.concatenate([label[known], others[0][also]]), {}
         for name, crop in lengths.items():
             scores = attentive(every, rows, y, seed, epochs, crop)
             found[name] = scores(np.flatnonzero(judged)), scores(rows[y == 1][::4])

@@ -1,4 +1,4 @@
-"""What the ladder of notebook 11 asks: four ways to leave clips out, the same for every rung, and the scores of a rung on each.
+"""What notebooks 11 and 12 ask of every rung: five ways to leave clips out, the same for all, and the scores of a rung on each.
 
 A view is a way to judge: clips of other folds (`out of fold`), of synthesisers and of sources that training never saw, and sets of
 their own (`test`, `field set`). In each, every model's scores are brought to one scale by its real training clips.
@@ -149,16 +149,24 @@ def on_views(clips: pd.DataFrame, seed: int, learn, rotations: int = PARTS) -> d
                                columns=list(VIEWS)) for name in total}
 
 
-def training_rows(clips: pd.DataFrame, clean: np.ndarray, known: np.ndarray, copies: Copies | None) -> tuple[np.ndarray, np.ndarray]:
-    """Features and labels of what may train: `known` (N,) of `clean` (N, D), and the copies that go with them."""
-    label = clips["label"].to_numpy()
+def may_train(clips: pd.DataFrame, known: np.ndarray, family: np.ndarray) -> np.ndarray:
+    """Whether clips of a `family` (M,) may train beside `known` (N,) of `clips`: not if training clips hold it and all of those are
+    left out."""
+    fakes = clips[(clips["set"] == "train") & (clips["label"] == 0)]
+    return ~np.isin(family, list(set(fakes["family"]) - set(fakes.loc[known[fakes.index], "family"])))
+
+
+def training_rows(clips: pd.DataFrame, clean: np.ndarray, known: np.ndarray, copies: Copies | None,
+                  keep: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Features and labels of what may train: `known` (N,) of `clean` (N, D), of those only `keep` (N,) if given, and the copies that
+    go with what is known."""
+    label, clear = clips["label"].to_numpy(), known if keep is None else known & keep
     if copies is None:
-        return clean[known], label[known]
-    also = np.append(known, True)[copies.parts].all(axis=1)
+        return clean[clear], label[clear]
+    also = np.append(clear, True)[copies.parts].all(axis=1)
     if copies.family is not None:
-        fakes = clips[clips["label"] == 0]
-        also &= ~np.isin(copies.family, list(set(fakes["family"]) - set(fakes.loc[known[fakes.index], "family"])))
-    return np.concatenate([clean[known], copies.features[also]]), np.concatenate([label[known], copies.label[also]])
+        also &= may_train(clips, known, copies.family)
+    return np.concatenate([clean[clear], copies.features[also]]), np.concatenate([label[clear], copies.label[also]])
 
 
 def judge(clips: pd.DataFrame, seed: int, kind: str, clean: np.ndarray, copies: Copies | None = None,
@@ -170,23 +178,34 @@ def judge(clips: pd.DataFrame, seed: int, kind: str, clean: np.ndarray, copies: 
     """
 
     def learn(known, judged):
-        x, y = training_rows(clips, clean, known if keep is None else known & keep, copies)
+        x, y = training_rows(clips, clean, known, copies, keep)
         scores = _fit(kind, x, y, seed)
         return {kind: (scores(clean[judged]), scores(x[y == 1]))}
 
     return on_views(clips, seed, learn, rotations)[kind]
 
 
+def _mark(mark, value) -> None:
+    """Add all of a job's content to a hash."""
+    if isinstance(value, Copies):
+        value = tuple(vars(value).values())
+    if isinstance(value, pd.DataFrame):
+        mark.update(value.drop(columns="path", errors="ignore").to_csv().encode())
+    elif isinstance(value, tuple | list):
+        mark.update(f"{len(value)}:".encode())
+        for part in value:
+            _mark(mark, part)
+    elif isinstance(value, np.ndarray) and value.dtype == object:
+        _mark(mark, list(value))
+    elif isinstance(value, np.ndarray):
+        mark.update(f"{value.dtype}{value.shape}".encode() + np.ascontiguousarray(value).tobytes())
+    else:
+        mark.update(repr(value).encode())
+
+
 def _judge_once(folder: Path, digest: str, function, *job):
     mark = hashlib.sha256(digest.encode())
-    for part in job:
-        for value in vars(part).values() if isinstance(part, Copies) else (part,):
-            if isinstance(value, pd.DataFrame):
-                value = value.drop(columns="path", errors="ignore").to_csv().encode()
-            elif isinstance(value, np.ndarray) and value.dtype == object:
-                value = b"".join(np.ascontiguousarray(row).tobytes() for row in value)
-            mark.update(np.ascontiguousarray(value) if isinstance(value, np.ndarray) else value if isinstance(value, bytes)
-                        else repr(value).encode())
+    _mark(mark, job)
     place = folder / f"{mark.hexdigest()[:24]}.npz"
     if not place.exists():
         with threadpool_limits(1):
@@ -202,8 +221,9 @@ def _judge_once(folder: Path, digest: str, function, *job):
 def judge_all(jobs: list[tuple], folder: Path, label: str = "", function=None) -> list:
     """`function(*job)` (`judge` unless given) of each, in processes; each is kept in `folder` by content: a killed run goes on."""
     folder.mkdir(parents=True, exist_ok=True)
-    files = [paths.ROOT / "utils" / f"{name}.py" for name in ("ladder", "heads", "detector", "one_class", "probe")]
-    digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest() + (function.__qualname__ if function else "")
+    names = {"ladder", "detector", "one_class", "probe", "data", "cost", *([function.__module__.split(".")[-1]] if function else [])}
+    code = b"".join((paths.ROOT / "utils" / f"{name}.py").read_bytes() for name in sorted(names))
+    digest = hashlib.sha256(code).hexdigest() + (function.__qualname__ if function else "")
     return workers.in_processes(_judge_once, [(folder, digest, function or judge, *job) for job in jobs], label)
 
 

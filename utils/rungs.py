@@ -8,6 +8,8 @@ import pandas as pd
 from utils import adapters, audio, data, metrics, paths, plots, workers
 from utils.ladder import VIEWS
 
+FAMILIES = {"hifigan": "hi-?fi", "griffin-lim": r"griffin|\bgl\b", "world": r"\bworld\b|merlin", "kokoro": "kokoro|hibari",
+            "espeak": "espeak", "pico": r"\bpico"}
 
 def clips_of(competition: str, field_set: str = "") -> tuple[pd.DataFrame, list[np.ndarray]]:
     """Clips of a competition that we built (training first, then its test, then a field set if a folder is named) and their waves.
@@ -20,17 +22,29 @@ def clips_of(competition: str, field_set: str = "") -> tuple[pd.DataFrame, list[
     if field_set:
         field = pd.read_csv(Path(field_set) / "key.csv")
         tables.append(field.assign(id=field["name"], set="field set", source=field["group"],
-                                   path=[f"{field_set}/clips/{name}" for name in field["name"]]))
+                                   path=[f"{field_set}/clips/{name}" for name in field["name"]], group="page-" + field["group"]))
     clips = pd.concat(tables, ignore_index=True)
     made_by = clips["system"].str.split("+").str[-1]
     clips["family"] = made_by.map(dict(zip(train["system"], train["family"], strict=True))).fillna(made_by)
     return clips, [audio.read(path) for path in clips["path"]]
 
 
-def others_of(external: list[str]) -> tuple[pd.DataFrame, list[np.ndarray]]:
-    """Training clips of `inputs/external/<name>/` of each name, and their waves; an empty table without names."""
+def family_of(system: pd.Series) -> np.ndarray:
+    """Family of `mini`'s synthesisers that a name of a system elsewhere tells of, or "" (N,): it goes where a view leaves it out."""
+    name = system.str.lower()
+    return np.select([name.str.contains(pattern) for pattern in FAMILIES.values()], list(FAMILIES), "")
+
+
+def others_of(external: list[str], apart_from: pd.DataFrame) -> tuple[pd.DataFrame, list[np.ndarray]]:
+    """Training clips of `inputs/external/<name>/` of each name, with their `family`, and their waves; an empty table without names.
+
+    Clips of a group that `apart_from` holds (the owner of a page that the field set has too) are left out.
+    """
     corpora = [adapters.manifest(name, paths.INPUTS / "external" / name)[0] for name in external]
-    table = data.training(pd.concat(corpora, ignore_index=True)) if corpora else pd.DataFrame({"label": [], "group": []})
+    nothing = pd.DataFrame({"label": [], "group": [], "system": []})
+    table = data.training(pd.concat(corpora, ignore_index=True)) if corpora else nothing
+    table = table[~table["group"].isin(apart_from["group"])].reset_index(drop=True)
+    table["family"] = family_of(table["system"].astype(str))
     return table, [audio.read(paths.HOME / path) for path in table.get("path", [])]
 
 

@@ -1,4 +1,6 @@
 """The ladder: what a view leaves out is left out, copies train only where all their parts do, a stack judges what it never saw."""
+import hashlib
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -58,6 +60,27 @@ def test_what_was_judged_is_not_judged_again(clips, tmp_path, monkeypatch):
     monkeypatch.setattr(ladder, "judge", real)
     other = ladder.judge_all([(clips, 0, "linear", features(clips, 3.0, seed=1))], tmp_path)
     assert not other[0].equals(first[0]) and len(list(tmp_path.glob("*.npz"))) == 3
+
+
+def test_a_job_is_known_by_all_of_its_content():
+    """A value in the middle of a long array counts, in a tuple too, and so do shape, kind and nesting."""
+    def mark(*job):
+        found = hashlib.sha256()
+        ladder._mark(found, job)
+        return found.hexdigest()
+
+    x = np.arange(40_000, dtype=np.float32).reshape(200, 200)
+    y = x.copy()
+    y[100, 100] += 1
+    jobs = [(x,), (y,), ((x, 1),), ((y, 1),), (x.reshape(100, 400),), (x.view(np.int32),), (x, 1), (ladder.Copies(x, x, x),),
+            (ladder.Copies(x, x, x, np.array(["world"])),), ({"width": 1},), ({"width": 2},)]
+    assert len({mark(*job) for job in jobs}) == len(jobs) and mark(x.copy()) == mark(x)
+
+
+def test_names_tell_families():
+    systems = ["Larynx GlowTTS+HiFi-GAN", "vocoder:HiFiGAN", "tacotron2.v1+griffinlim", "VITS", "bonafide", "Merlin", "worldwide",
+               "eSpeak NG"]
+    assert list(rungs.family_of(pd.Series(systems))) == ["hifigan", "hifigan", "griffin-lim", "", "", "world", "", "espeak"]
 
 
 def test_scores_of_a_rung(clips):

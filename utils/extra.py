@@ -17,7 +17,7 @@ def _twins_here(system: str, waves: list[np.ndarray], seed: int) -> list[np.ndar
             made = audio.resample(*make((wave, audio.RATE)), audio.RATE)
             made = made * (np.abs(wave).max() / max(float(np.abs(made).max()), 1e-6))
             result.append(audio.check_wave(made.astype(np.float32), "twin"))
-        except (ValueError, RuntimeError):  # what a vocoder cannot say, mostly clips that are too short for it
+        except ValueError:  # what a vocoder cannot say: clips that are too short for it, silence
             result.append(None)
     return result
 
@@ -45,12 +45,10 @@ def more_real(train: pd.DataFrame, seed: int, competition: str = "mini", times: 
     """
     plan, chosen = PLANS[competition]["train"], {}
     for source, group, count in plan.real:
-        for wanted in (times * count if count else None, None):  # None: all that there is
-            try:
-                chosen |= build.choose_real("train", replace(plan, real=((source, group, wanted),)), [])
-                break
-            except ValueError:
-                continue
+        try:
+            chosen |= build.choose_real("train", replace(plan, real=((source, group, count and times * count),)), [])
+        except ValueError:  # there are not so many: all that there is
+            chosen |= build.choose_real("train", replace(plan, real=((source, group, None),)), [])
     held, first = set(train["made_from"]), train.reset_index().groupby("group")["index"].first()
     ordered = sorted(chosen.items(), key=lambda pair: pair[0].id)
     at_8k = {clip: audio.trim(audio.resample(*wave, audio.RATE)) for clip, wave in ordered}

@@ -11,6 +11,7 @@ from utils.ladder import VIEWS
 FAMILIES = {"hifigan": "hi-?fi", "griffin-lim": r"griffin|\bgl\b", "world": r"\bworld\b|merlin", "kokoro": "kokoro|hibari",
             "espeak": "espeak", "pico": r"\bpico"}
 
+
 def clips_of(competition: str, field_set: str = "") -> tuple[pd.DataFrame, list[np.ndarray]]:
     """Clips of a competition that we built (training first, then its test, then a field set if a folder is named) and their waves.
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.test_3_ladder import clips, features  # noqa: F401  (a fixture)
-from utils import audio, build, extra, heads, ladder, metrics
+from utils import attention, audio, build, extra, heads, ladder, metrics
 
 SMALL = {"width": 32, "epochs": 40}
 OPTIONS = {"plain": SMALL, "contrast": SMALL | {"contrast": 0.1}, "mixup": SMALL | {"mixup": 0.3}, "sharpness": SMALL | {"sam": 0.05},
@@ -27,14 +27,14 @@ def test_sharpness_and_averages_by_hand():
         return module.weight.pow(4).sum()
 
     torch.nn.init.ones_(module.weight)
-    heads._descend([module], loss, lambda: [0], 3, 0.1, sam=0.5, average=2)
+    heads.descend([module], loss, lambda: [0], 3, 0.1, sam=0.5, average=2)
     assert seen[0] == 1 and seen[1] == pytest.approx(1.5)
     torch.nn.init.ones_(module.weight)
     seen.clear()
-    heads._descend([module], loss, lambda: [0], 3, 0.1)
+    heads.descend([module], loss, lambda: [0], 3, 0.1)
     last, seen = float(module.weight.detach()), seen.copy()
     torch.nn.init.ones_(module.weight)
-    heads._descend([module], loss, lambda: [0], 3, 0.1, average=2)
+    heads.descend([module], loss, lambda: [0], 3, 0.1, average=2)
     assert float(module.weight.detach()) == pytest.approx((seen[2] + last) / 2)
 
 
@@ -59,20 +59,35 @@ def test_attention_sees_real_frames_only_and_learns(tmp_path):
     """Classes that differ in their spectrum; frames of padding change nothing; a finished folder is found again."""
     rng = np.random.default_rng(0)
     waves = [audio.coloured_noise(8000 + 400 * (i % 5), 1.0 + 4 * (i % 2), rng) * 0.1 for i in range(60)]
-    folder = heads.frames(waves, tmp_path)
-    clips_, label = heads.Frames(folder), np.arange(60) % 2
-    assert clips_[3].shape == ((8000 + 400 * 3) // 160, heads.LAYERS, 512)
+    folder = attention.frames(waves, tmp_path, slice(0, 40))
+    clips_, label = attention.Frames(folder), np.arange(60) % 2
+    assert clips_[3].shape == ((8000 + 400 * 3) // 160, attention.LAYERS, attention.PARTS)
+    assert (clips_.share > 0.5).all() and (clips_.share <= 1).all()
     before = (folder / "frames.npy").stat().st_mtime_ns
-    assert heads.frames(waves, tmp_path) == folder and (folder / "frames.npy").stat().st_mtime_ns == before
-    scores = heads.attentive(clips_, np.arange(40), label[:40], 0, epochs=12, crop=(20, 40))
+    assert attention.frames(waves, tmp_path, slice(0, 40)) == folder and (folder / "frames.npy").stat().st_mtime_ns == before
+    scores = attention.train(clips_, np.arange(40), label[:40], 0, epochs=12, crop=(20, 40))
     assert metrics.eer(label[40:], scores(np.arange(40, 60))) < 0.2
     _, weight = scores.network.attention(torch.from_numpy(clips_[3].astype(np.float32))[None], torch.tensor([len(clips_[3])]))
     assert weight.shape == (1, len(clips_[3]), 4) and torch.allclose(weight.sum(1), torch.ones(4), atol=1e-5)
-    network = heads.Attentive(torch.zeros(4, 8), torch.ones(4, 8), width=8, heads=2).eval()
+    network = attention.Attentive(4, 8, width=8, heads=2).eval()
     x = torch.randn(1, 9, 4, 8)
     padded = torch.cat([x, torch.full((1, 5, 4, 8), 7.0)], dim=1)
     with torch.inference_mode():
         assert torch.allclose(network(x, torch.tensor([9])), network(padded, torch.tensor([9])), atol=1e-5)
+
+
+def test_components_of_frames_by_hand():
+    """A layer that lives on fewer directions than are kept loses nothing: distances stay, up to one factor."""
+    rng = np.random.default_rng(1)
+    some = rng.normal(size=(900, 2, 100)).astype(np.float32) @ rng.normal(size=(100, 512)).astype(np.float32)
+    found = attention._learn(some)
+    reduced = np.einsum("tld,ldk->tlk", some, found["matrix"]) - found["offset"]
+    assert found["share"] == pytest.approx([1, 1], abs=1e-4) and np.abs(reduced.mean(0)).max() < 1e-3
+    for layer in (0, 1):
+        standard = (some[:, layer] - some[:, layer].mean(0)) / some[:, layer].std(0)
+        apart, after = (np.linalg.norm(x[:50] - x[50:100], axis=1) for x in (standard, reduced[:, layer]))
+        ratio = apart / after
+        assert ratio.std() / ratio.mean() < 1e-3
 
 
 def test_twins_are_fakes_of_their_originals(speechlike):

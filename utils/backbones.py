@@ -93,7 +93,10 @@ class WhisperBackbone(nn.Module):
         return self._through(x, frames // 2, self.layers[:-1], [(x, frames // 2)])
 
     def body(self, x: torch.Tensor, frames: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        return self._through(x, frames, self.layers[-1:], [])
+        return self._through(x, frames, self.body_layers(), [])
+
+    def body_layers(self) -> nn.ModuleList:
+        return self.layers[-1:]
 
     def _through(self, x, frames, layers, depths):
         attention = None  # clips of one length need no mask, and attention is faster without
@@ -185,6 +188,9 @@ class WaveBackbone(nn.Module):
         states = self.model(inputs, attention_mask=_mask(frames, x.shape[1]).long(), output_hidden_states=True)
         ratio = x.shape[1] / states.hidden_states[0].shape[1]
         return [(state, (frames / ratio).floor().long().clamp(min=2)) for state in states.hidden_states]
+
+    def body_layers(self) -> nn.ModuleList:
+        return self.model.encoder.layers
 
 
 def _read_ctranslate2(path: Path) -> dict[str, torch.Tensor]:

@@ -242,7 +242,8 @@ def fine_tuned(clips: pd.DataFrame, waves: list, seed: int, config: training.Con
     for number, (_, known, judged) in enumerate(todo):
         fold = np.where(known, 1, np.where(judged, 0, -2))
         also = np.where(known[made[2]].all(axis=1), 1, -2)
-        table, folder = base.assign(fold=np.concatenate([fold, also])), run / f"{config.backbone}-{seed}-{number}"
+        folder = run / f"{config.backbone}{'-lora' * bool(config.lora)}-{seed}-{number}"
+        table = base.assign(fold=np.concatenate([fold, also]))
         jobs.append((config, 0, table, held.folder, folder))
     records, result = workers.in_processes(training.run_fold, jobs, f"{config.backbone} {seed}"), {}
     for kind in ("frozen", "tuned"):

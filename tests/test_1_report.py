@@ -50,13 +50,16 @@ def test_the_readme_quotes_the_reference_run():
             assert any(abs(float(number) - value) < 0.0006 for number in quoted), row.rung  # the file is rounded itself
 
 
-def test_the_readme_quotes_the_ladder():
-    readme = (paths.ROOT / "README.md").read_text(encoding="utf-8").splitlines()
-    ladder = pd.read_csv(REFERENCE / "ladder" / "ladder.csv", index_col=0)
+@pytest.mark.parametrize(("name", "title", "rungs", "quoted"), [("ladder", "## What each trick is worth", 40, 9),
+                                                                ("past_the_deck", "### Past the deck", 15, 9)])
+def test_the_readme_quotes_the_ladders(name, title, rungs, quoted):
+    readme = (paths.ROOT / "README.md").read_text(encoding="utf-8")
+    section = re.split(r"\n#+ ", readme.split(f"\n{title}\n")[1])[0].splitlines()
+    ladder = pd.read_csv(REFERENCE / name / "ladder.csv", index_col=0)
     eers = ladder[[column for column in ladder if column.startswith("EER")]]
-    assert eers.shape[1] == 5 and len(eers) > 40
+    assert eers.shape[1] == 5 and len(eers) > rungs
     five = re.compile(r"\|[^|]+(\| 0\.\d{3} ){5}\|")
-    rows = [[float(cell) for cell in line.split("|")[2:7]] for line in readme if five.fullmatch(line)]
-    assert len(rows) == 9
+    rows = [[float(cell) for cell in line.split("|")[2:7]] for line in section if five.fullmatch(line)]
+    assert len(rows) == quoted
     for row in rows:
         assert (eers - row).abs().max(axis=1).min() < 0.0006, row

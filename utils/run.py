@@ -71,7 +71,7 @@ PROFILES = {
                [Step("11_ladder", {"RUN": "ladder", "COMPETITION": "mini", "EXTERNAL": ["demo_pages"]})]),
     "past": ("inputs/mini and demonstration pages: heads, losses and data from after the competition. About 80 minutes.",
              [Step("12_past_the_deck", {"RUN": "past_the_deck", "COMPETITION": "mini", "EXTERNAL": ["demo_pages"]})]),
-    "attention": ("inputs/mini and demonstration pages: learned layer weights and attention over frames. Not run to the end yet.",
+    "attention": ("inputs/mini and demonstration pages: learned layer weights and attention over frames. About 40 minutes.",
                   [Step("13_attention", {"RUN": "attention", "COMPETITION": "mini", "EXTERNAL": ["demo_pages"]})]),
     "finvcup9": ("inputs/finvcup9th_1st_ds5: the real archive, put there by you. Needs a model hub or local weights, and "
                  "patience: only fine-tuning uses a GPU, with --engine accelerate.", steps(

@@ -101,6 +101,18 @@ def test_twins_are_fakes_of_their_originals(speechlike):
     assert np.corrcoef(*spectra)[0, 1] > 0.8
 
 
+def test_twins_are_kept(speechlike, tmp_path, monkeypatch):
+    """The second call makes none; what cannot be said stays left out."""
+    monkeypatch.setattr("utils.paths.CACHE", tmp_path)
+    monkeypatch.setattr(extra, "VOCODERS", ("world",))
+    waves = [speechlike, np.zeros(100, np.float32), speechlike[: len(speechlike) // 2]]
+    made, rows, family = extra.twins(waves, 0)
+    assert rows.tolist() == [0, 2] and family.tolist() == ["world", "world"]
+    monkeypatch.setattr(extra.workers, "in_processes", None)
+    again, rows, _ = extra.twins(waves, 0)
+    assert rows.tolist() == [0, 2] and all(np.array_equal(a, b) for a, b in zip(made, again, strict=True))
+
+
 def test_a_twin_trains_only_where_its_family_does(clips):  # noqa: F811
     """Twins of a family that a view leaves out would tell the view what it must not know; others stay."""
     x, everywhere = features(clips, 1.0), np.full((4, 4), -1)

@@ -31,7 +31,8 @@ def twins(waves: list[np.ndarray], seed: int, label: str = "twins") -> tuple[lis
     are kept by content (`utils/cache.py`).
     """
     system = np.array(VOCODERS)[workers.generator(seed, "twins").integers(len(VOCODERS), size=len(waves))]
-    code = hashlib.sha256(b"".join(Path(__file__).with_name(f"{name}.py").read_bytes() for name in ("extra", "synth_full", "audio")))
+    files = ("extra", "synth", "synth_full", "fetch", "audio")  # vocoders, and the versions of their weights
+    code = hashlib.sha256(b"".join(Path(__file__).with_name(f"{name}.py").read_bytes() for name in files))
     kept = []
     for name in VOCODERS:
 

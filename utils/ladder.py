@@ -20,6 +20,7 @@ from utils import audio, augment, backbones, cost, data, detector, one_class, pa
 
 VIEWS = ("out of fold", "systems left out", "corpora left out", "test", "field set")
 PARTS = 4  # a view's clips are judged in so many parts, each by a model of its own
+STRICTNESS = {"lenient": 0.25, "linear": 1.0, "strict": 4.0}  # logistic regressions, by what a fake weighs beside a real clip
 
 
 def _in_parts(names: pd.Series, label: pd.Series, rng: np.random.Generator) -> pd.Series:
@@ -73,8 +74,8 @@ def trees(x: np.ndarray, y: np.ndarray) -> lgb.LGBMClassifier:
 
 def _fit(kind: str, x: np.ndarray, y: np.ndarray, seed: int):
     """A function from features (N, D) to scores (N,), higher is more real, learned from `x`, `y`."""
-    if kind == "linear":
-        return probe.fit(x, y).decision_function
+    if kind in STRICTNESS:
+        return probe.fit(x, y, fake_weight=STRICTNESS[kind]).decision_function
     if kind == "kernel":
         return detector.fit(x, y).decision_function
     if kind == "trees":
@@ -227,14 +228,20 @@ def judge_all(jobs: list[tuple], folder: Path, label: str = "", function=None) -
     return workers.in_processes(_judge_once, [(folder, digest, function or judge, *job) for job in jobs], label)
 
 
+def frozen_part(clips: pd.DataFrame, waves: list, seed: int, config: training.Config, made: tuple) -> stems.Stems:
+    """What `fine_tuned` starts from: the frozen part over `clips`, then over `made` (of `copies`) with SpecAugment."""
+    names = clips["id"].tolist()
+    keys = [f"{name}/0" for name in names] + [f"{names[parts[0]]}/{seed}" for parts in made[2]]
+    return stems.compute(config, list(waves) + made[0], keys, [False] * len(clips) + [True] * len(made[0]), f"{seed} frozen part")
+
+
 def fine_tuned(clips: pd.DataFrame, waves: list, seed: int, config: training.Config, made: tuple, run) -> dict[str, pd.DataFrame]:
     """Scores of `frozen` and `tuned` (as `judge` gives them, in log-odds of real) of a backbone that notebook 04 fine-tunes.
 
     Args: `waves` of `clips`; `made` what `copies` gave for them; `run` the folder that keeps finished models.
     """
     label, names = clips["label"].to_numpy(), clips["id"].tolist()
-    keys = [f"{name}/0" for name in names] + [f"{names[parts[0]]}/{seed}" for parts in made[2]]
-    held = stems.compute(config, list(waves) + made[0], keys, [False] * len(clips) + [True] * len(made[0]), f"{seed} frozen part")
+    held = frozen_part(clips, waves, seed, config, made)
     base = pd.DataFrame({"id": names + [names[parts[0]] for parts in made[2]], "view": [0] * len(clips) + [1] * len(made[0]),
                          "label": np.concatenate([label, made[1]])})
     todo = splits(clips, seed, rotations=1)

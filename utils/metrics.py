@@ -132,3 +132,15 @@ def estimate_prior(probability, source: float, iterations: int = 1000, tolerance
             break
         target = updated
     return updated
+
+
+def f1_threshold(probability) -> float:
+    """The probability of real above which F1 of real is expected to be best, F*/2, where F* is that best F1 (Lipton et al. 2014).
+
+    `probability`: calibrated probabilities of real of the clips that are to be decided, unlabelled; F1 is expected by plug-in: twice
+    the sum over those called real, by their number and the sum over all.
+    """
+    p = np.sort(np.asarray(probability, dtype=float))[::-1]
+    if not len(p) or not np.isfinite(p).all() or p[-1] < 0 or p[0] > 1 or p.sum() == 0:
+        raise ValueError("probabilities between 0 and 1, not all of them 0, are needed")
+    return float((2 * np.cumsum(p) / (np.arange(1, len(p) + 1) + p.sum())).max() / 2)

@@ -57,9 +57,11 @@ def features(waves: list[np.ndarray], depths: dict[str, tuple[int, ...]] = QUICK
     return np.stack(cache.cached(waves, stems.pooled_name(depths) + changed, compute))
 
 
-def fit(x: np.ndarray, label: np.ndarray, c: float = 0.001):
-    """Standardised, class-balanced logistic regression; `decision_function` gives log-odds of real."""
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=300, class_weight="balanced"))
+def fit(x: np.ndarray, label: np.ndarray, c: float = 0.001, fake_weight: float = 1.0):
+    """Standardised logistic regression, classes balanced and fakes then weighed by `fake_weight` (above 1: a stricter model);
+    `decision_function` gives log-odds of real."""
+    weight = len(label) / (2 * np.bincount(label, minlength=2).clip(1)) * (fake_weight, 1.0)
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=300, class_weight=dict(enumerate(weight))))
     return model.fit(x, label)
 
 

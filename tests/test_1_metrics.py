@@ -81,6 +81,20 @@ def test_prior_is_moved_and_found():
     assert metrics.estimate_prior(trained_at_half, 0.5) == pytest.approx(0.3, abs=0.02)
 
 
+def test_threshold_of_best_expected_f1_by_hand():
+    # one called real: 2 · 0.9 / (1 + 1.5) = 0.72; two: 2 · 1.4 / 3.5 = 0.8; three: 2 · 1.5 / 4.5 = 0.67: half of 0.8
+    assert metrics.f1_threshold([0.5, 0.1, 0.9]) == pytest.approx(0.4, abs=1e-12)
+    assert metrics.f1_threshold([1, 0, 1, 0]) == 0.5
+    rng = np.random.default_rng(5)
+    labels = rng.random(40000) < 0.1
+    p = metrics.shift_prior(1 / (1 + np.exp(-2 * (np.where(labels, 1.0, -1.0) + rng.standard_normal(40000)))), 0.5, 0.1)
+    best = metrics.f1(labels, p > metrics.f1_threshold(p))  # calibrated, it is as good as the threshold that labels would choose
+    assert best == pytest.approx(max(metrics.f1(labels, p > cut) for cut in np.linspace(0.01, 0.99, 99)), abs=0.01)
+    for wrong in ([], [0.0, 0.0], [1.2], [float("nan")]):
+        with pytest.raises(ValueError, match="between 0 and 1"):
+            metrics.f1_threshold(wrong)
+
+
 def test_calibration_error_by_hand():
     # bin 0.2–0.3: two clips, one real, mean 0.25 → gap 0.25; bin 0.9–1: two clips, both real, mean 0.95 → gap 0.05
     assert metrics.ece([1, 0, 1, 1], [0.2, 0.29, 0.9, 1.0], 10) == pytest.approx(0.5 * abs(0.5 - 0.245) + 0.5 * 0.05)

@@ -104,7 +104,7 @@ def test_the_official_baseline_learns(clips):
     assert np.array_equal(scores, ladder._cnn(mels[:40], label[:40], 0, epochs=4)(mels[40:]))
 
 
-@pytest.mark.parametrize("kind", ["kernel", "trees", "deep SVDD", "OC-softmax"])
+@pytest.mark.parametrize("kind", ["kernel", "trees", "deep SVDD", "OC-softmax", "lenient", "strict"])
 def test_every_kind_of_model_learns(clips, kind):
     x = features(clips, 8.0)
     if kind == "deep SVDD":  # it sees real clips only, so fakes must be far off

@@ -27,6 +27,17 @@ def test_a_family_is_judged_by_models_that_never_saw_it(clips):
     assert set(probe.leave_systems_out(x, label, family, fold, least=21)) == set()
 
 
+def test_a_stricter_model_says_real_less_often(clips):
+    x, label, _, _ = clips
+    blurred = x + np.random.default_rng(1).normal(size=x.shape) * 2
+    shares = [(probe.fit(blurred, label, fake_weight=weight).decision_function(blurred) > 0).mean() for weight in (0.25, 1.0, 4.0)]
+    assert shares[0] > shares[1] + 0.1 > shares[2] + 0.2
+    uneven = np.r_[0:60, 60:80]  # three real clips to a fake: weighed alike, as scikit-learn's "balanced" does
+    model = probe.make_pipeline(probe.StandardScaler(), probe.LogisticRegression(C=0.001, class_weight="balanced"))
+    expected = model.fit(blurred[uneven], label[uneven]).decision_function(blurred)
+    assert np.allclose(probe.fit(blurred[uneven], label[uneven]).decision_function(blurred), expected, atol=1e-9)
+
+
 def test_a_source_is_left_out_with_all_its_groups(clips, monkeypatch):
     x, label, _, _ = clips
     source, group = np.array(["a", "b", "c", "d"] * 30), np.array([f"g{i % 8}" for i in range(120)])

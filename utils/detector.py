@@ -36,6 +36,11 @@ def fit(x: np.ndarray, label: np.ndarray, components: int = 384, width: float = 
     return make_pipeline(StandardScaler(), pca, machine).fit(x, label)
 
 
+def scores(x: np.ndarray, label: np.ndarray, judged: np.ndarray) -> np.ndarray:
+    """Uncalibrated scores of features `judged` (M, D) by `fit`'s machine, trained on features `x` (N, D): (M,)."""
+    return fit(x, label).decision_function(judged)
+
+
 def likeness(model: Pipeline, x: np.ndarray) -> np.ndarray:
     """Kernel of features (N, D) with the most similar support vector of `fit`'s machine, 0 … 1 (N,)."""
     return rbf_kernel(model[:-1].transform(x), model[-1].support_vectors_, model[-1].gamma).max(axis=1)

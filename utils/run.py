@@ -60,6 +60,9 @@ PROFILES = {
         {"whisper-base": {"BACKBONE": "whisper-base"}, "campplus": {"BACKBONE": "campplus"},
          "ge2e": {"BACKBONE": "ge2e"}},
         {"RUN": "mini", "COMPETITION": "mini"})),
+    "pages": ("inputs/mini, trained on demonstration pages besides: the best of what mini hands in. About an hour.", steps(
+        {"whisper-base": {"BACKBONE": "whisper-base"}, "campplus": {"BACKBONE": "campplus"}},
+        {"RUN": "pages", "COMPETITION": "mini"}, nb02={"EXTERNAL": ["demo_pages"]})),
     "full": ("inputs/full: everything that registries ship and demonstration pages; the test of mini. Under 4 hours on 2 cores.",
              steps({"whisper-base": {"BACKBONE": "whisper-base"}, "campplus": {"BACKBONE": "campplus"}},
                    {"RUN": "full", "COMPETITION": "full"}, nb02={"EXTERNAL": ["demo_pages"], "FOLDS": 3, "STRENGTH_CLIPS": 4000})),

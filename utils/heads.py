@@ -68,7 +68,7 @@ def perceptron(x: np.ndarray, label: np.ndarray, seed: int, width: int = 256, ep
     """Two hidden layers on features (N, D); returns `scores(rows)`, higher is more real.
 
     Args: `contrast` weighs `supervised_contrast` on the last hidden layer; `mixup` is the parameter of its beta distribution (Zhang
-    et al. 2018); `sam` and `average` as in `_descend`.
+    et al. 2018); `sam` and `average` as in `descend`.
     """
     torch.manual_seed(seed)
     rng, centre, scale = np.random.default_rng(seed), x.mean(0), x.std()

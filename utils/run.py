@@ -70,7 +70,7 @@ PROFILES = {
                  [Step("09_detector", {"RUN": "detector", "COMPETITION": "mini", "EXTERNAL": ["demo_pages"]})]),
     "speed": ("inputs/mini and what profile mini trained: what scoring and training cost beside the published ways. About an hour.",
               [Step("10_speed", {"RUN": "speed", "COMPETITION": "mini"})]),
-    "ladder": ("inputs/mini and demonstration pages: what each trick of the recipe, and later ones, are worth. About 80 minutes.",
+    "ladder": ("inputs/mini and demonstration pages: what each trick of the recipe, and later ones, are worth. Up to three hours.",
                [Step("11_ladder", {"RUN": "ladder", "COMPETITION": "mini", "EXTERNAL": ["demo_pages"]})]),
     "past": ("inputs/mini and demonstration pages: heads, losses and data from after the competition. About 80 minutes.",
              [Step("12_past_the_deck", {"RUN": "past_the_deck", "COMPETITION": "mini", "EXTERNAL": ["demo_pages"]})]),

@@ -60,7 +60,7 @@ PROFILES = {
         {"whisper-base": {"BACKBONE": "whisper-base"}, "campplus": {"BACKBONE": "campplus"},
          "ge2e": {"BACKBONE": "ge2e"}},
         {"RUN": "mini", "COMPETITION": "mini"})),
-    "pages": ("inputs/mini, trained on demonstration pages besides: the best of what mini hands in. About an hour.", steps(
+    "pages": ("inputs/mini, where demonstration pages train too; hands in for the test of mini. Not run to the end yet.", steps(
         {"whisper-base": {"BACKBONE": "whisper-base"}, "campplus": {"BACKBONE": "campplus"}},
         {"RUN": "pages", "COMPETITION": "mini"}, nb02={"EXTERNAL": ["demo_pages"]})),
     "full": ("inputs/full: everything that registries ship and demonstration pages; the test of mini. Under 4 hours on 2 cores.",

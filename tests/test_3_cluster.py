@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
-from utils import audio, cost, engines, workers
+from utils import audio, cost, detector, engines, workers
 
 pytest.importorskip("ray", reason="pip install ray")
 
@@ -41,6 +42,19 @@ def test_a_killed_worker_is_replaced_and_jobs_come_in_order(cluster, tmp_path):
     assert (tmp_path / "killed").exists() and len({p.name.split()[-1] for p in tmp_path.glob("* by *")} - {str(os.getpid())}) >= 2
     with pytest.raises(ZeroDivisionError):
         workers.in_processes(divmod, [(1, 0)])
+
+
+def test_a_kernel_is_that_of_the_local_engine(cluster, monkeypatch):
+    """To the byte, where workers of Ray have one thread of BLAS and ours would have as many as there are cores."""
+    rng = np.random.default_rng(0)
+    job = rng.normal(size=(60, 1536)), np.arange(60) % 2, rng.normal(size=(20, 1536))
+    (there,) = workers.in_processes(detector.scores, [job])
+    monkeypatch.setenv("DFS_ENGINE", "local")
+    workers._staying.cache_clear()
+    (here,) = workers.in_processes(detector.scores, [job])
+    assert np.array_equal(there, here)
+    (libraries,) = workers.in_processes(threadpool_info, [()])
+    assert libraries and all(library["num_threads"] == 1 for library in libraries)
 
 
 def test_scores_are_those_of_the_local_engine(cluster, tmp_path, monkeypatch):

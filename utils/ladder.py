@@ -13,7 +13,6 @@ import pandas as pd
 import torch
 from scipy.signal import fftconvolve, firwin
 from sklearn.linear_model import LogisticRegression
-from threadpoolctl import threadpool_limits
 from torch.nn import functional as F
 
 from utils import audio, augment, backbones, cost, data, detector, one_class, paths, probe, stems, training, workers
@@ -209,8 +208,7 @@ def _judge_once(folder: Path, digest: str, function, *job):
     _mark(mark, job)
     place = folder / f"{mark.hexdigest()[:24]}.npz"
     if not place.exists():
-        with threadpool_limits(1):
-            found = function(*job)
+        found = function(*job)
         with paths.whole(place) as part, part.open("wb") as file:
             tables = found if isinstance(found, dict) else {"only": found}
             np.savez(file, **{name: table.to_numpy() for name, table in tables.items()})

@@ -154,6 +154,8 @@ def in_processes(function, jobs: list, label: str = "") -> list:
 
 def _single(function, job):
     import torch
+    from threadpoolctl import threadpool_limits
 
     torch.set_num_threads(1)
-    return function(*job)
+    with threadpool_limits(1):  # of BLAS too: how its sums are cut into threads shows in the result
+        return function(*job)

@@ -55,7 +55,7 @@ PROFILES = {
     "smoke": ("inputs/smoke: a few dozen real clips, the smallest encoder. For the tests; minutes.", steps(
         {"ge2e": {"BACKBONE": "ge2e", "EPOCHS": 1}},
         {"RUN": "smoke", "COMPETITION": "smoke"}, nb01={"LID_CLIPS": 6, "COMPARE_CLIPS": 2}, nb02={"FOLDS": 2, "LEAST": 3},
-        nb05={"BACKBONE": "ge2e", "DEPTHS": [0, 1, 2]}, nb08={"BOOTSTRAPS": 50, "SPEED_CLIPS": 6})),
+        nb05={"BACKBONE": "ge2e", "DEPTHS": [0, 1, 2]}, nb08={"BOOTSTRAPS": 50, "SPEED_CLIPS": 6, "HIDDEN_CLIPS": 3})),
     "mini": ("inputs/mini: the mini competition, built from registry packages. Default; under 45 minutes on 2 cores.", steps(
         {"whisper-base": {"BACKBONE": "whisper-base"}, "campplus": {"BACKBONE": "campplus"},
          "ge2e": {"BACKBONE": "ge2e"}},
@@ -65,7 +65,8 @@ PROFILES = {
         {"RUN": "pages", "COMPETITION": "mini"}, nb02={"EXTERNAL": ["demo_pages"]})),
     "full": ("inputs/full: everything that registries ship and demonstration pages; the test of mini. Under 4 hours on 2 cores.",
              steps({"whisper-base": {"BACKBONE": "whisper-base"}, "campplus": {"BACKBONE": "campplus"}},
-                   {"RUN": "full", "COMPETITION": "full"}, nb02={"EXTERNAL": ["demo_pages"], "FOLDS": 3, "STRENGTH_CLIPS": 4000})),
+                   {"RUN": "full", "COMPETITION": "full"}, nb02={"EXTERNAL": ["demo_pages"], "FOLDS": 3, "STRENGTH_CLIPS": 4000})
+             + [Step("09_detector", {"RUN": "full", "COMPETITION": "full", "EXTERNAL": ["demo_pages"]})]),
     "detector": ("inputs/mini and demonstration pages: the small detector that utils.predict scores recordings with. 20 minutes.",
                  [Step("09_detector", {"RUN": "detector", "COMPETITION": "mini", "EXTERNAL": ["demo_pages"]})]),
     "speed": ("inputs/mini and what profile mini trained: what scoring and training cost beside the published ways. About an hour.",

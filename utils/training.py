@@ -33,6 +33,7 @@ class Config:
 
     backbone: str
     layers: int = 3  # of a transformer, from below
+    tuned: int = 1  # of these layers of Whisper, from above, that fine-tuning moves; those below stay frozen
     views: int = 1  # augmented copies of each training clip, beside the clean one
     epochs: int = 1
     body_lr: float = 1e-4
@@ -118,7 +119,7 @@ def make_views(train: pd.DataFrame, waves: dict, config: Config) -> tuple[list[n
 def start(config: Config, features: np.ndarray, labels: np.ndarray) -> Detector:
     """A detector whose head is the logistic regression on frozen `features` (stem and body statistics)."""
     torch.manual_seed(config.seed)
-    model = Detector(backbones.load(config.backbone, config.layers), features.shape[1])
+    model = Detector(backbones.load(config.backbone, config.layers, config.tuned), features.shape[1])
     centre, scale = features.mean(axis=0), features.std(axis=0) + 1e-4
     fitted = LogisticRegression(C=config.head_c, max_iter=300, class_weight={0: config.fake_weight, 1: 1.0})
     fitted.fit((features - centre) / scale, labels)
@@ -260,7 +261,7 @@ def load_fold(folder: Path) -> Detector:
         state = load_file(folder / "weights.safetensors")
     except SafetensorError as error:
         raise ValueError(f"{folder / 'weights.safetensors'}: damaged ({error}). Remove {folder} and run notebook 04 again") from error
-    model = Detector(backbones.load(config.backbone, config.layers), len(state["centre"]))
+    model = Detector(backbones.load(config.backbone, config.layers, config.tuned), len(state["centre"]))
     model.load_state_dict(state)
     return model.eval()
 

@@ -1,7 +1,10 @@
-"""Metrics against cases worked by hand, and against scikit-learn."""
+"""Metrics against cases worked by hand, and against scikit-learn and SciPy."""
 import numpy as np
 import pytest
-from sklearn.metrics import f1_score
+from scipy.optimize import brentq
+from scipy.stats import mannwhitneyu
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import f1_score, log_loss, roc_curve
 
 from utils import metrics
 
@@ -35,6 +38,33 @@ def test_eer_does_not_depend_on_scale_and_mirrors():
     labels, scores = rng.integers(0, 2, 200), rng.standard_normal(200)
     assert metrics.eer(labels, scores) == pytest.approx(metrics.eer(labels, np.exp(scores)), abs=1e-12)
     assert metrics.eer(labels, scores) == pytest.approx(metrics.eer(1 - labels, -scores), abs=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_as_others_compute_it(seed):
+    """To 1e-9: EER as the root of the interpolated ROC, AUC as Mann and Whitney's U, minDCF as the least of all thresholds' costs,
+    Cllr as scikit-learn's log loss of equal classes, ECE from its calibration curve, the prior as the likelihood's greatest."""
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(np.arange(400) % 10 < 3).astype(int)
+    llr = 1.5 * (labels - 0.5) + rng.standard_normal(400)
+    false_accept, true_accept, _ = roc_curve(labels, llr, drop_intermediate=False)
+    root = brentq(lambda x: 1 - x - np.interp(x, false_accept, true_accept), 0, 1, xtol=1e-13)
+    assert metrics.eer(labels, llr) == pytest.approx(root, abs=1e-9)
+    pairs = mannwhitneyu(llr[labels == 1], llr[labels == 0]).statistic / (120 * 280)
+    assert metrics.auc(labels, llr) == pytest.approx(pairs, abs=1e-9)
+    cuts = [llr.min() - 1, *llr]
+    costs = [(0.95 * (llr[labels == 1] <= cut).mean() + 0.5 * (llr[labels == 0] > cut).mean()) / 0.5 for cut in cuts]
+    assert [metrics.dcf(labels, llr, cut) for cut in cuts] == pytest.approx(costs, abs=1e-9)
+    assert metrics.dcf(labels, llr) == pytest.approx(min(costs), abs=1e-9)
+    p = 1 / (1 + np.exp(-llr))
+    even = np.where(labels == 1, 1 / 120, 1 / 280)
+    assert metrics.cllr(labels, llr) == pytest.approx(log_loss(labels, p, sample_weight=even) / np.log(2), abs=1e-9)
+    real, stated = calibration_curve(labels, p, n_bins=10)
+    counts = np.histogram(p, np.linspace(0, 1, 11))[0]
+    assert metrics.ece(labels, p) == pytest.approx(np.abs(real - stated) @ counts[counts > 0] / 400, abs=1e-9)
+    ratio = p / (1 - p)  # p is a posterior at equal priors
+    likeliest = brentq(lambda t: ((ratio - 1) / (t * ratio + 1 - t)).mean(), 1e-6, 1 - 1e-6, xtol=1e-13)
+    assert metrics.estimate_prior(p, 0.5, 10**5, 1e-13) == pytest.approx(likeliest, abs=1e-9)
 
 
 def test_auc_counts_pairs():
@@ -73,7 +103,8 @@ def test_group_bootstrap_draws_groups_not_clips():
 
 
 def test_prior_is_moved_and_found():
-    assert metrics.shift_prior(0.5, 0.5, 0.2) == pytest.approx(0.2)
+    assert metrics.shift_prior(0.5, 0.5, 0.2) == pytest.approx(0.2, abs=1e-12)
+    assert metrics.shift_prior(0.8, 0.5, 0.2) == pytest.approx(0.5, abs=1e-12)  # odds 4, times a quarter
     rng = np.random.default_rng(4)
     labels = rng.random(20000) < 0.3
     score = np.where(labels, 1.0, -1.0) + rng.standard_normal(20000)
@@ -97,7 +128,7 @@ def test_threshold_of_best_expected_f1_by_hand():
 
 def test_calibration_error_by_hand():
     # bin 0.2–0.3: two clips, one real, mean 0.25 → gap 0.25; bin 0.9–1: two clips, both real, mean 0.95 → gap 0.05
-    assert metrics.ece([1, 0, 1, 1], [0.2, 0.29, 0.9, 1.0], 10) == pytest.approx(0.5 * abs(0.5 - 0.245) + 0.5 * 0.05)
+    assert metrics.ece([1, 0, 1, 1], [0.2, 0.29, 0.9, 1.0], 10) == pytest.approx(0.5 * abs(0.5 - 0.245) + 0.5 * 0.05, abs=1e-12)
     assert metrics.ece([0, 1], [0.0, 1.0]) == 0
 
 
@@ -109,7 +140,7 @@ def test_detection_cost_by_hand():
     assert metrics.dcf(labels, scores) == pytest.approx(0.475, abs=1e-12)
     assert metrics.dcf([1, 0], [1.0, 2.0]) == 1.0  # the wrong way round: accept all costs 0.5, which is the unit
     assert metrics.dcf(labels, scores, spoof_prior=0.5, accept=1.0) == pytest.approx(0.25, abs=1e-12)
-    assert metrics.bayes_threshold() == pytest.approx(np.log(0.5 / 0.95))
+    assert metrics.bayes_threshold() == pytest.approx(np.log(0.5 / 0.95), abs=1e-12)
     rng = np.random.default_rng(5)  # unit Gaussians at ±1 have the ratio 2 x: Bayes' threshold is the best there is
     labels = rng.random(40000) < 0.5
     ratio = 2 * (np.where(labels, 1.0, -1.0) + rng.standard_normal(40000))

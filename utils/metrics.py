@@ -95,10 +95,11 @@ def dcf(labels, scores, threshold: float | None = None, spoof_prior: float = 0.0
     (`bayes_threshold`) it is actDCF.
     """
     labels, scores = _checked(labels, scores)
-    cuts = [threshold] if threshold is not None else [-np.inf, *np.unique(scores)]
-    cost = [miss * (1 - spoof_prior) * np.mean(scores[labels == 1] <= cut)
-            + accept * spoof_prior * np.mean(scores[labels == 0] > cut) for cut in cuts]
-    return float(min(cost) / min(miss * (1 - spoof_prior), accept * spoof_prior))
+    false_accept, true_accept, _ = roc_curve(labels, scores, drop_intermediate=False)
+    if threshold is not None:
+        false_accept, true_accept = np.mean(scores[labels == 0] > threshold), np.mean(scores[labels == 1] > threshold)
+    cost = miss * (1 - spoof_prior) * (1 - true_accept) + accept * spoof_prior * false_accept
+    return float(np.min(cost) / min(miss * (1 - spoof_prior), accept * spoof_prior))
 
 
 def bayes_threshold(spoof_prior: float = 0.05, miss: float = 1.0, accept: float = 10.0) -> float:

@@ -116,8 +116,8 @@ def save(run: Path, rows: pd.DataFrame) -> pd.DataFrame:
     return flat
 
 
-def figure(run: Path, rows: pd.DataFrame, base: str) -> None:
-    """`figures/ladder.png`: EER of every rung on every view with intervals; colours tell what is better or worse."""
+def figure(run: Path, rows: pd.DataFrame, base: str, name: str = "ladder") -> None:
+    """`figures/<name>.png`: EER of every rung on every view with intervals; colours tell what is better or worse."""
     order, y = rows["rung"].drop_duplicates(), np.arange(rows["rung"].nunique())[::-1]
     shown = [view for view in VIEWS if view in set(rows["view"])]
     fig, axes = plt.subplots(1, len(shown), figsize=(3.1 * len(shown), 0.24 * len(order) + 1.2), sharey=True, squeeze=False)
@@ -131,7 +131,7 @@ def figure(run: Path, rows: pd.DataFrame, base: str) -> None:
         axis.set(title=view, xlabel="EER")
         axis.set_yticks(y, order, fontsize=8)
     fig.suptitle("EER, mean of seeds, 95 % over groups. Blue: better than what it is compared with, orange: worse", fontsize=10)
-    plots.save(run, "ladder")
+    plots.save(run, name)
 
 
 def beyond_chance(rows: pd.DataFrame) -> None:

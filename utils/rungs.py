@@ -128,7 +128,7 @@ def figure(run: Path, rows: pd.DataFrame, base: str, name: str = "ladder") -> No
         colour = np.where(less["high"] < 0, plots.REAL, np.where(less["low"] > 0, plots.FAKE, "black"))
         axis.scatter(part["value"], y, c=colour, s=18, zorder=3)
         axis.axvline(part.loc[base, "value"], color=plots.GREY, ls="--", lw=1)
-        axis.set(title=view, xlabel="EER")
+        axis.set(title=view, xlabel="EER", ylim=(-1, len(order)))
         axis.set_yticks(y, order, fontsize=8)
     fig.suptitle("EER, mean of seeds, 95 % over groups. Blue: better than what it is compared with, orange: worse", fontsize=10)
     plots.save(run, name)

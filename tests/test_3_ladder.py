@@ -227,3 +227,15 @@ def test_handmade_features_say_what_their_names_say(speechlike):
     for kind in handmade.KINDS:
         names, values = handmade.features_here([speechlike, hiss, np.zeros(4000, np.float32) + 1e-3], kind)
         assert values.shape == (3, len(names)) and np.isfinite(values).all() and len(set(names)) == len(names)
+
+
+def test_mistakes_by_hand():
+    """Above 0.75: all real clips (3, 1, 2, 0) but one, and of the fakes (2.5, -1, -2, -3) one, so both err by a quarter."""
+    clips = pd.DataFrame({"label": [1, 1, 1, 1, 0, 0, 0, 0], "source": [*"aabbffff"], "family": [*"rrrrxyyy"]})
+    table = pd.DataFrame(np.nan, index=range(8), columns=list(ladder.VIEWS))
+    table["test"] = [3.0, 1.0, 2.0, 0.0, 2.5, -1.0, -2.0, -3.0]
+    found = rungs.mistakes(clips, [table, table], least=1).set_index(["class", "what"])
+    assert set(found["view"]) == {"test"} and found["clips"].to_dict() == {
+        ("fake", "x"): 1, ("fake", "y"): 3, ("real", "a"): 2, ("real", "b"): 2}
+    assert found["wrong"].to_dict() == {("fake", "x"): 1.0, ("fake", "y"): 0.0, ("real", "a"): 0.0, ("real", "b"): 0.5}
+    assert set(rungs.mistakes(clips, [table], least=2)["what"]) == {"a", "b", "y"}

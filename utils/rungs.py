@@ -142,3 +142,22 @@ def beyond_chance(rows: pd.DataFrame) -> None:
         good, bad = part[part["high"] < 0].sort_values("value"), part[part["low"] > 0].sort_values("value", ascending=False)
         print(f"{view}: better beyond the interval: " + ("; ".join(f"{n} {r['value']:+.3f}" for n, r in good.iterrows()) or "none"))
         print(f"{' ' * len(view)}  worse: " + ("; ".join(f"{n} {r['value']:+.3f}" for n, r in bad.iterrows()) or "none"))
+
+
+def mistakes(clips: pd.DataFrame, tables: list[pd.DataFrame], least: int = 10) -> pd.DataFrame:
+    """Where a rung errs at its equal error rate: share of clips decided wrongly, mean over its seeds (`tables`), of each family of
+    synthesisers and each source of real clips with at least `least` clips in a view. Columns: view, class, what, wrong, clips."""
+    rows = []
+    for view in VIEWS:
+        for table in tables:
+            part = clips[table[view].notna()].assign(score=table[view].dropna())
+            if part["label"].nunique() < 2:
+                continue
+            error = metrics.eer(part["label"], part["score"])
+            cut = part.loc[part["label"] == 1, "score"].quantile(error)
+            real = part["label"] == 1
+            rows.append(pd.DataFrame({"view": view, "class": np.where(real, "real", "fake"), "wrong": (part["score"] > cut) != real,
+                                      "what": part["source"].where(real, part["family"])}))
+    every = pd.concat(rows).groupby(["view", "class", "what"])["wrong"].agg(wrong="mean", clips="size").reset_index()
+    every["clips"] = (every["clips"] / len(tables)).round().astype(int)
+    return every[every["clips"] >= least].reset_index(drop=True)

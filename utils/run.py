@@ -60,7 +60,7 @@ PROFILES = {
         {"whisper-base": {"BACKBONE": "whisper-base"}, "campplus": {"BACKBONE": "campplus"},
          "ge2e": {"BACKBONE": "ge2e"}},
         {"RUN": "mini", "COMPETITION": "mini"})),
-    "pages": ("inputs/mini, where demonstration pages train too; hands in for the test of mini. Not run to the end yet.", steps(
+    "pages": ("inputs/mini, where demonstration pages train too; hands in for the test of mini. 90 minutes beside other work.", steps(
         {"whisper-base": {"BACKBONE": "whisper-base"}, "campplus": {"BACKBONE": "campplus"}},
         {"RUN": "pages", "COMPETITION": "mini"}, nb02={"EXTERNAL": ["demo_pages"]})),
     "full": ("inputs/full: everything that registries ship and demonstration pages; mini's test; the detector. Hours on 2 cores.",

@@ -97,10 +97,7 @@ class WhisperBackbone(nn.Module):
         return self._through(x, frames // 2, self.layers[: -self.tuned], [(x, frames // 2)])
 
     def body(self, x: torch.Tensor, frames: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        return self._through(x, frames, self.body_layers(), [])
-
-    def body_layers(self) -> nn.ModuleList:
-        return self.layers[-self.tuned :]
+        return self._through(x, frames, self.layers[-self.tuned :], [])
 
     def _through(self, x, frames, layers, depths):
         attention = None  # clips of one length need no mask, and attention is faster without
@@ -192,9 +189,6 @@ class WaveBackbone(nn.Module):
         states = self.model(inputs, attention_mask=_mask(frames, x.shape[1]).long(), output_hidden_states=True)
         ratio = x.shape[1] / states.hidden_states[0].shape[1]
         return [(state, (frames / ratio).floor().long().clamp(min=2)) for state in states.hidden_states]
-
-    def body_layers(self) -> nn.ModuleList:
-        return self.model.encoder.layers
 
 
 def _read_ctranslate2(path: Path) -> dict[str, torch.Tensor]:

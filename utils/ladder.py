@@ -11,7 +11,6 @@ import lightgbm as lgb
 import numpy as np
 import pandas as pd
 import torch
-from scipy.signal import fftconvolve, firwin
 from sklearn.linear_model import LogisticRegression
 from torch.nn import functional as F
 
@@ -247,7 +246,7 @@ def fine_tuned(clips: pd.DataFrame, waves: list, seed: int, config: training.Con
     for number, (_, known, judged) in enumerate(todo):
         fold = np.where(known, 1, np.where(judged, 0, -2))
         also = np.where(known[made[2]].all(axis=1), 1, -2)
-        folder = run / f"{config.backbone}{'-lora' * bool(config.lora)}-{seed}-{number}"
+        folder = run / f"{config.backbone}-{config.tuned}-{seed}-{number}"
         table = base.assign(fold=np.concatenate([fold, also]))
         jobs.append((config, 0, table, held.folder, folder))
     records, result = workers.in_processes(training.run_fold, jobs, f"{config.backbone} {seed}"), {}
@@ -288,31 +287,8 @@ class _Noted(list):
         return super().__getitem__(i)
 
 
-def _filter(rng: np.random.Generator, gain_db: tuple[float, float]) -> np.ndarray:
-    """RawBoost's drawn multi-notch filter: five stop bands below 3.9 kHz."""
-    taps = np.ones(1)
-    for _ in range(5):
-        centre, width = rng.uniform(20, 3900), rng.uniform(100, 1000)
-        edges = max(1.0, centre - width / 2), min(3999.0, centre + width / 2)
-        taps = np.convolve(taps, firwin(2 * int(rng.integers(5, 50)) + 1, edges, fs=audio.RATE))
-    return taps / np.abs(np.fft.rfft(taps, 1024)).max() * 10 ** (rng.uniform(*gain_db) / 20)
-
-
-def rawboost(wave: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """RawBoost's algorithm 5 (Tak et al. 2022), its top band edge under 4 kHz: linear and non-linear convolutive noise, then
-    impulses that follow the signal."""
-    made = np.zeros(len(wave))
-    for power in range(1, 6):
-        gain = (0.0, 0.0) if power == 1 else (-20.0, -5.0)
-        made += fftconvolve(wave.astype(float) ** power, _filter(rng, gain), "same")
-    made = (made - made.mean()) / max(np.abs(made - made.mean()).max(), 1e-9)
-    rows = rng.permutation(len(made))[: int(len(made) * rng.uniform(0, 0.1))]
-    made[rows] += 2 * made[rows] * rng.uniform(-1, 1, len(rows)) * rng.uniform(-1, 1, len(rows))
-    return (made / np.abs(made).max() * np.abs(wave).max()).astype(np.float32)
-
-
 def _copies_here(rows: np.ndarray, waves: list, label: np.ndarray, ids: list[str], seed: int, probabilities: dict, codec: float,
-                 extra: str, tracks: list) -> list[tuple[np.ndarray, int, list[int]]]:
+                 tracks: list) -> list[tuple[np.ndarray, int, list[int]]]:
     """Copies of the clips `rows` of one fold: (wave, label, rows that it is made of)."""
     result, pools = [], {kind: [waves[i] for i in np.flatnonzero(label == kind)] for kind in (1, 0)}
     for i, wave in enumerate(waves):
@@ -320,9 +296,7 @@ def _copies_here(rows: np.ndarray, waves: list, label: np.ndarray, ids: list[str
         for pool in noted.values():
             pool.taken = []
         made, y, _ = augment.augment(wave, int(label[i]), rng, noted[1], noted[0], probabilities, codec)
-        if extra == "RawBoost":
-            made = rawboost(made, rng)
-        elif extra == "noise":  # music, or three voices of the fold at once
+        if tracks:  # music, or three voices of the fold at once
             track = tracks[rng.integers(len(tracks))] if rng.random() < 0.5 else sum(
                 np.resize(waves[j], len(made)) for j in rng.integers(len(waves), size=3))
             start = rng.integers(max(1, len(track) - len(made)))
@@ -332,16 +306,16 @@ def _copies_here(rows: np.ndarray, waves: list, label: np.ndarray, ids: list[str
     return result
 
 
-def copies(clips: pd.DataFrame, waves: list, seed: int, probabilities: dict, codec: float = 0.0, extra: str = "", tracks: list = ()):
+def copies(clips: pd.DataFrame, waves: list, seed: int, probabilities: dict, codec: float = 0.0, tracks: list = ()):
     """(waves, labels (M,), rows of `clips` that each is made of (M, 4)): one copy of each training clip, spliced within its fold.
 
-    Args: `probabilities`, `codec` as in `augment.augment`; `extra` "RawBoost" or "noise" (of `tracks` at 8 kHz and of other clips).
+    Args: `probabilities`, `codec` as in `augment.augment`; `tracks` at 8 kHz: if any, each copy gets noise, of one or of other clips.
     """
     train = clips[clips["set"] == "train"]
     fold, jobs = data.make_folds(train, PARTS, seed).reindex(train["id"]).to_numpy(), []
     for k in range(PARTS):
         rows = np.flatnonzero(fold == k)  # training clips come first
         jobs.append((rows, [waves[i] for i in rows], train["label"].to_numpy()[rows], train["id"].iloc[rows].tolist(), seed,
-                     probabilities, codec, extra, list(tracks)))
+                     probabilities, codec, list(tracks)))
     made = [copy for part in workers.in_processes(_copies_here, jobs) for copy in part]
     return [m[0] for m in made], np.array([m[1] for m in made]), np.array([m[2] for m in made])

@@ -18,7 +18,6 @@ from safetensors.torch import load_file, save_file
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 from torch.nn import functional as F
-from torch.nn.utils import parametrize
 
 from utils import augment, backbones, paths, stems, workers
 from utils.audio import RATE
@@ -41,37 +40,10 @@ class Config:
     batch: int = 8  # clips of median length a step
     max_s: float = MAX_S
     head_c: float = 0.001  # inverse strength of the L2 penalty of the starting head
-    lora: int = 0  # rank of the updates that the body's matrices are tuned by (LoRA); 0: all of their weights
     spec_augment: float = 0.1  # share of frames and of bands masked in augmented copies, each
     fake_weight: float = 1.0  # above 1: a stricter model, misses fewer fakes
     probabilities: dict = field(default_factory=lambda: dict(augment.PROBABILITIES))
     seed: int = 2024
-
-
-class LowRank(nn.Module):
-    """W → W + B·A, where W (out, in) stays as it is (LoRA, Hu et al. 2022, its scale 1); nothing changes at the start."""
-
-    def __init__(self, weight: torch.Tensor, rank: int):
-        super().__init__()
-        self.a = nn.Parameter(torch.randn(rank, weight.shape[1]) / weight.shape[1] ** 0.5)
-        self.b = nn.Parameter(torch.zeros(weight.shape[0], rank))
-
-    def forward(self, weight: torch.Tensor) -> torch.Tensor:
-        return weight + self.b @ self.a
-
-
-def adapted(backbone: nn.Module, rank: int) -> list[nn.Linear]:
-    """Freeze a backbone and give the matrices of the layers that its body holds a `LowRank` update; returns them.
-
-    Raises ValueError for a backbone that has no transformer's layers.
-    """
-    if not hasattr(backbone, "body_layers"):
-        raise ValueError(f"{type(backbone).__name__} has no transformer's layers for LoRA: set lora = 0")
-    backbone.requires_grad_(False)
-    matrices = [module for layer in backbone.body_layers() for module in layer.modules() if isinstance(module, nn.Linear)]
-    for module in matrices:
-        parametrize.register_parametrization(module, "weight", LowRank(module.weight, rank))
-    return matrices
 
 
 class Detector(nn.Module):
@@ -154,13 +126,11 @@ def fine_tune(model: Detector, data: Stems, rows: np.ndarray, labels: np.ndarray
     Of a clip longer than the median each epoch sees one stretch of median length, drawn anew. Clips of like length share a
     batch, as many as have the frames of `config.batch` clips of median length: a step costs alike whatever its clips, there is
     little padding, and attention and pooling see none of it (CAM++'s masks do). With a `team` (accelerate's Accelerator, see
-    `utils/together.py`) all its processes call this alike, and each computes its share of every batch. With `config.lora` only
-    low-rank updates of the body's matrices are trained, and added to them at the end.
+    `utils/together.py`) all its processes call this alike, and each computes its share of every batch.
     """
     rank, size, device = (team.process_index, team.num_processes, team.device) if team else (0, 1, torch.device("cpu"))
-    matrices = adapted(model.backbone, config.lora) if config.lora else []
     model.to(device)
-    groups = [{"params": [p for p in model.backbone.parameters() if p.requires_grad], "lr": config.body_lr},
+    groups = [{"params": list(model.backbone.parameters()), "lr": config.body_lr},
               {"params": list(model.head.parameters()), "lr": config.head_lr}]
     optimiser = torch.optim.AdamW(groups, weight_decay=0.01)
     lengths, losses, schedule = np.diff(data.ends, prepend=0)[rows], [], None
@@ -195,8 +165,6 @@ def fine_tune(model: Detector, data: Stems, rows: np.ndarray, labels: np.ndarray
             schedule.step()
         total = float(team.reduce(torch.tensor(total, device=device), "sum")) if size > 1 else total
         losses.append(total / len(rows))
-    for module in matrices:  # the update becomes part of the weight: what is saved is a plain backbone
-        parametrize.remove_parametrizations(module, "weight")
     return losses
 
 

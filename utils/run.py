@@ -75,7 +75,7 @@ PROFILES = {
                [Step("11_ladder", {"RUN": "ladder", "COMPETITION": "mini", "EXTERNAL": ["demo_pages"]})]),
     "past": ("inputs/mini and demonstration pages: what holds on unseen speech once they train too. About 80 minutes.",
              [Step("12_past_the_deck", {"RUN": "past_the_deck", "COMPETITION": "mini", "EXTERNAL": ["demo_pages"]})]),
-    "steps": ("inputs/mini and demonstration pages: the recipe step by step, each added to the ones before. An hour and a half.",
+    "steps": ("inputs/mini and demonstration pages: the recipe step by step, each added to the ones before. Over an hour.",
               [Step("13_step_by_step", {"RUN": "steps", "COMPETITION": "mini", "EXTERNAL": ["demo_pages"]})]),
     "finvcup9": ("inputs/finvcup9th_1st_ds5: the real archive, put there by you. Needs a model hub or local weights, and "
                  "patience: only fine-tuning uses a GPU, with --engine accelerate.", steps(

@@ -18,6 +18,7 @@ from utils import audio, augment, backbones, cost, data, detector, one_class, pa
 
 VIEWS = ("out of fold", "systems left out", "corpora left out", "test", "field set")
 PARTS = 4  # a view's clips are judged in so many parts, each by a model of its own
+MADE_OF = 7  # clips at most in a copy: itself, three that are spliced to it, three voices of babble
 STRICTNESS = {"lenient": 0.25, "linear": 1.0, "strict": 4.0}  # logistic regressions, by what a fake weighs beside a real clip
 
 
@@ -124,7 +125,7 @@ def baseline_mels(waves: list[np.ndarray]) -> np.ndarray:
 
 @dataclass
 class Copies:
-    """Augmented copies of training clips: features (M, D), labels (M,), and the rows of `clips` that each is made of (M, 4);
+    """Augmented copies of training clips: features (M, D), labels (M,), and the rows of `clips` that each is made of (M, ·);
     -1: none, it may always train. With `family` (M,), one that `clips` know trains only where one of their fakes of it does."""
 
     features: np.ndarray
@@ -296,18 +297,21 @@ def _copies_here(rows: np.ndarray, waves: list, label: np.ndarray, ids: list[str
         for pool in noted.values():
             pool.taken = []
         made, y, _ = augment.augment(wave, int(label[i]), rng, noted[1], noted[0], probabilities, codec)
+        parts = [i, *(np.flatnonzero(label == kind)[j] for kind, pool in noted.items() for j in pool.taken)]
         if tracks:  # music, or three voices of the fold at once
-            track = tracks[rng.integers(len(tracks))] if rng.random() < 0.5 else sum(
-                np.resize(waves[j], len(made)) for j in rng.integers(len(waves), size=3))
+            if rng.random() < 0.5:
+                track = tracks[rng.integers(len(tracks))]
+            else:
+                voices = rng.integers(len(waves), size=3)
+                track, parts = sum(np.resize(waves[j], len(made)) for j in voices), [*parts, *voices]
             start = rng.integers(max(1, len(track) - len(made)))
             made = audio.add_noise(made, track[start : start + len(made)], rng.uniform(6, 20))
-        parts = [i, *(np.flatnonzero(label == kind)[j] for kind, pool in noted.items() for j in pool.taken)]
-        result.append((made, y, [int(rows[j]) for j in (parts + [i] * 4)[:4]]))
+        result.append((made, y, [int(rows[j]) for j in (parts + [i] * MADE_OF)[:MADE_OF]]))
     return result
 
 
 def copies(clips: pd.DataFrame, waves: list, seed: int, probabilities: dict, codec: float = 0.0, tracks: list = ()):
-    """(waves, labels (M,), rows of `clips` that each is made of (M, 4)): one copy of each training clip, spliced within its fold.
+    """(waves, labels (M,), rows of `clips` each is made of (M, MADE_OF)): one copy of each training clip, spliced within its fold.
 
     Args: `probabilities`, `codec` as in `augment.augment`; `tracks` at 8 kHz: if any, each copy gets noise, of one or of other clips.
     """

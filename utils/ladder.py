@@ -1,4 +1,4 @@
-"""What notebooks 11 and 12 ask of every rung: five ways to leave clips out, the same for all, and the scores of a rung on each.
+"""What notebooks 11 to 13 ask of every rung: five ways to leave clips out, the same for all, and the scores of a rung on each.
 
 A view is a way to judge: clips of other folds (`out of fold`), of synthesisers and of sources that training never saw, and sets of
 their own (`test`, `field set`). In each, every model's scores are brought to one scale by its real training clips.

@@ -1,4 +1,4 @@
-"""From the scores of rungs to a table with intervals and a figure; and the clips that notebooks 11 and 12 judge."""
+"""From the scores of rungs to a table with intervals and a figure; and the clips that notebooks 11 to 13 judge."""
 from pathlib import Path
 
 import matplotlib.pyplot as plt

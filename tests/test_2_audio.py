@@ -226,12 +226,11 @@ def test_labels_after_augmentation(speechlike):
     rng = np.random.default_rng
     for name in augment.PROBABILITIES:
         for label in (0, 1):
-            _, after, done = augment.augment(speechlike, label, rng(0), [speechlike], [], only | {name: 1.0}, codec=0)
+            _, after, done = augment.augment(speechlike, label, rng(0), [speechlike], [], only | {name: 1.0})
             assert done == [name]
             assert after == (0 if name in augment.CHANGES_LABEL else label)
-    made = [augment.augment(speechlike, 1, rng(i), [speechlike], [speechlike], only | {"splice": 1.0}, codec=0)
-            for i in range(60)]
+    made = [augment.augment(speechlike, 1, rng(i), [speechlike], [speechlike], only | {"splice": 1.0}) for i in range(60)]
     assert 0.3 < np.mean([label for _, label, _ in made]) < 0.95  # a fake part makes it fake, real parts do not
     assert max(len(w) for w, _, _ in made) <= 15 * 8000 and min(len(w) for w, _, _ in made) > len(speechlike)
     long = np.tile(speechlike, 6)  # 12 s: over 5 s, never spliced
-    assert augment.augment(long, 1, rng(0), [long], [long], only | {"splice": 1.0}, codec=0)[2] == []
+    assert augment.augment(long, 1, rng(0), [long], [long], only | {"splice": 1.0})[2] == []

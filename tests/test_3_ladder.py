@@ -158,14 +158,14 @@ def test_copies_tell_what_they_are_made_of(clips):
         assert truth == label[row].min()  # one fake part makes it fake
         for piece, part in zip(pieces, row, strict=False):
             assert any(np.corrcoef(piece, waves[i])[0, 1] > 0.99 for i in row), part
-    other, y, parts = ladder.copies(clips, waves, 5, dict.fromkeys(splice, 0.0), 0.0, [waves[-1]])  # music: a clip of the test
+    other, y, parts = ladder.copies(clips, waves, 5, dict.fromkeys(splice, 0.0), [waves[-1]])  # music: a clip of the test
     assert all(np.isfinite(w).all() and len(w) == 9000 for w in other) and (fold[parts] == fold[parts[:, :1]]).all()
     babble = [row[1:4] for row in parts if len(set(row)) > 1]
     assert 80 < len(babble) < 160
     for wave, row in zip(other, parts, strict=True):  # what was added is the voices that are named, or the music
         heard = sum(waves[i] for i in row[1:4]) if len(set(row)) > 1 else waves[-1]
         assert np.corrcoef(wave - waves[row[0]], heard)[0, 1] > 0.99
-    again, _, _ = ladder.copies(clips, waves, 5, dict.fromkeys(splice, 0.0), 0.0, [waves[-1]])
+    again, _, _ = ladder.copies(clips, waves, 5, dict.fromkeys(splice, 0.0), [waves[-1]])
     assert all(np.array_equal(a, b) for a, b in zip(other, again, strict=True))
 
 

@@ -5,7 +5,7 @@ Waves: 8 kHz float32 (samples,). Every draw comes from the generator given, so a
 """
 import numpy as np
 
-from utils.audio import CODECS, RATE, add_noise, coloured_noise, lose_packets, resample, transmit
+from utils.audio import RATE, add_noise, coloured_noise, resample
 
 PROBABILITIES = {"clip": 0.1, "echo": 0.1, "noise": 0.2, "rate": 0.2, "pitch": 0.05, "speed": 0.05, "splice": 0.3}
 CHANGES_LABEL = ("pitch", "speed")
@@ -61,14 +61,13 @@ def splice(parts: list[np.ndarray]) -> np.ndarray:
     return np.concatenate(levelled)[: int(MAX_S * RATE)].astype(np.float32)
 
 
-def augment(wave, label: int, rng, real: list, fake: list, probabilities: dict = PROBABILITIES, codec: float = 0.3):
+def augment(wave, label: int, rng, real: list, fake: list, probabilities: dict = PROBABILITIES):
     """Draw the deck's recipe for one clip.
 
     Args:
         wave, label: the clip, 1 real or 0 fake.
         real, fake: waves that splicing may append (training clips of the same fold only: the caller's duty).
-        probabilities: chance of each effect by name; `codec`: chance of one more telephone
-            codec (ours, not the deck's), with lost packets in one of four.
+        probabilities: chance of each effect by name.
     Returns (wave of at most 15 s, label, names of what was done).
     """
     done = []
@@ -88,9 +87,4 @@ def augment(wave, label: int, rng, real: list, fake: list, probabilities: dict =
         wave, done = splice(parts), [*done, "splice"]
     while len(wave) >= MAX_S * RATE:
         wave = clip(wave[: int(MAX_S * RATE)], rng)
-    if rng.random() < codec:
-        name = str(rng.choice(sorted(CODECS)))
-        wave, done = transmit(wave / max(1.0, np.abs(wave).max()), name), [*done, name]
-        if rng.random() < 0.25:
-            wave, done = lose_packets(wave, rng.uniform(0.01, 0.05), rng), [*done, "loss"]
     return wave, label, done

@@ -288,7 +288,7 @@ class _Noted(list):
         return super().__getitem__(i)
 
 
-def _copies_here(rows: np.ndarray, waves: list, label: np.ndarray, ids: list[str], seed: int, probabilities: dict, codec: float,
+def _copies_here(rows: np.ndarray, waves: list, label: np.ndarray, ids: list[str], seed: int, probabilities: dict,
                  tracks: list) -> list[tuple[np.ndarray, int, list[int]]]:
     """Copies of the clips `rows` of one fold: (wave, label, rows that it is made of)."""
     result, pools = [], {kind: [waves[i] for i in np.flatnonzero(label == kind)] for kind in (1, 0)}
@@ -296,7 +296,7 @@ def _copies_here(rows: np.ndarray, waves: list, label: np.ndarray, ids: list[str
         rng, noted = workers.generator(seed, "ladder", ids[i]), {kind: _Noted(pool) for kind, pool in pools.items()}
         for pool in noted.values():
             pool.taken = []
-        made, y, _ = augment.augment(wave, int(label[i]), rng, noted[1], noted[0], probabilities, codec)
+        made, y, _ = augment.augment(wave, int(label[i]), rng, noted[1], noted[0], probabilities)
         parts = [i, *(np.flatnonzero(label == kind)[j] for kind, pool in noted.items() for j in pool.taken)]
         if tracks:  # music, or three voices of the fold at once
             if rng.random() < 0.5:
@@ -310,16 +310,16 @@ def _copies_here(rows: np.ndarray, waves: list, label: np.ndarray, ids: list[str
     return result
 
 
-def copies(clips: pd.DataFrame, waves: list, seed: int, probabilities: dict, codec: float = 0.0, tracks: list = ()):
+def copies(clips: pd.DataFrame, waves: list, seed: int, probabilities: dict, tracks: list = ()):
     """(waves, labels (M,), rows of `clips` each is made of (M, MADE_OF)): one copy of each training clip, spliced within its fold.
 
-    Args: `probabilities`, `codec` as in `augment.augment`; `tracks` at 8 kHz: if any, each copy gets noise, of one or of other clips.
+    Args: `probabilities` as in `augment.augment`; `tracks` at 8 kHz: if any, each copy gets noise, of one or of other clips.
     """
     train = clips[clips["set"] == "train"]
     fold, jobs = data.make_folds(train, PARTS, seed).reindex(train["id"]).to_numpy(), []
     for k in range(PARTS):
         rows = np.flatnonzero(fold == k)  # training clips come first
         jobs.append((rows, [waves[i] for i in rows], train["label"].to_numpy()[rows], train["id"].iloc[rows].tolist(), seed,
-                     probabilities, codec, list(tracks)))
+                     probabilities, list(tracks)))
     made = [copy for part in workers.in_processes(_copies_here, jobs) for copy in part]
     return [m[0] for m in made], np.array([m[1] for m in made]), np.array([m[2] for m in made])

@@ -120,7 +120,7 @@ def targets(home: Path) -> dict:
              "bias": torch.zeros(1), "gamma": torch.ones(1), "components": torch.zeros(2, 6).half(),
              "supports": torch.zeros(3, 2).half()}
     save_file(small, made / "detector.safetensors")
-    rows = pd.DataFrame({name: ["1"] * 3 for name in ("label", "system", "page", "language", "view")})
+    rows = pd.DataFrame({name: ["1"] * 3 for name in ("label", "system", "page", "language")})
     rows.to_csv(made / "supports.csv", index=False)
     opened = {name: (made / name).read_bytes() for name in ("detector.safetensors", "card.json", "supports.csv")}
 

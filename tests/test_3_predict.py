@@ -23,7 +23,7 @@ def folder(tmp_path_factory):
     x, label = probe.features_here(waves, DEPTHS), np.array([1] * 8 + [0] * 8)
     model = detector.fit(x, label)
     home = tmp_path_factory.mktemp("detector")
-    clips = pd.DataFrame({"label": label, "system": [f"clip {i}" for i in range(16)], "page": "p", "language": "en", "view": "one"})
+    clips = pd.DataFrame({"label": label, "system": [f"clip {i}" for i in range(16)], "page": "p", "language": "en"})
     detector.save(home, model, 2.0, -0.5, {"depths": list(DEPTHS.items()), "threshold": 0.5}, clips)
     return home, waves, 2.0 * model.decision_function(x) - 0.5
 

@@ -31,7 +31,7 @@ def folder(tmp_path_factory):
     rng, home, clips = np.random.default_rng(0), tmp_path_factory.mktemp("detector"), tmp_path_factory.mktemp("clips")
     waves = [rng.normal(size=8000).astype(np.float32) * 0.1 * (1 + i % 2) for i in range(8)]
     model = detector.fit(probe.features_here(waves, {"ge2e": (0,)}), np.arange(8) % 2)
-    rows = pd.DataFrame({"label": [0] * 8, "system": "s", "page": "p", "language": "en", "view": "v"})
+    rows = pd.DataFrame({"label": [0] * 8, "system": "s", "page": "p", "language": "en"})
     detector.save(home, model, 1.0, 0.0, {"depths": [("ge2e", (0,))], "threshold": 0.5}, rows)
     for i in range(40):
         audio.write(clips / f"a clip with a long name that fills the table {i}.wav", waves[i % 8])

@@ -23,7 +23,7 @@ def hisses(tmp_path_factory):
     waves = [rng.normal(size=12000).astype(np.float32) * 0.1 for _ in range(8)]
     waves += [(0.1 * np.sin(2 * np.pi * hertz * time)).astype(np.float32) for hertz in range(200, 1000, 100)]
     label, home = np.array([1] * 8 + [0] * 8), tmp_path_factory.mktemp("detector")
-    clips = pd.DataFrame({"label": label, "system": "a hum", "page": "page-test", "language": "en", "view": "as published"})
+    clips = pd.DataFrame({"label": label, "system": "a hum", "page": "page-test", "language": "en"})
     detector.save(home, detector.fit(probe.features_here(waves, DEPTHS), label), 3.0, 0.0, CARD, clips)
     files = []
     for name, wave in (("hiss.wav", waves[0]), ("hum.wav", waves[-1])):

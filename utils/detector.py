@@ -95,7 +95,7 @@ class Detector:
         self.version = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
         with (folder / "supports.csv").open(newline="", encoding="utf-8") as file:
             self.supports = list(csv.DictReader(file))
-        if missing := {"label", "system", "page", "language", "view"} - set(self.supports[0]):
+        if missing := {"label", "system", "page", "language"} - set(self.supports[0]):
             raise ValueError(f"supports.csv lacks {sorted(missing)}")
         w = self.weights = {name: value.astype(np.float32) for name, value in load_file(folder / "detector.safetensors").items()}
         (inputs,), (parts,), clips = w["centre"].shape, w["offset"].shape, len(self.supports)
@@ -145,7 +145,7 @@ class Detector:
         return np.exp(-w["gamma"][0] * ((w["supports"] - x) ** 2).sum(axis=1))
 
     def nearest(self, wave: np.ndarray, count: int = 3) -> list[dict[str, str]]:
-        """The training clips most like an 8 kHz wave: what `supports.csv` tells of each (label, system, page, language, view) and its
+        """The training clips most like an 8 kHz wave: what `supports.csv` tells of each (label, system, page, language) and its
         likeness, 0 … 1, with the piece that is most like it. Only clips that the machine leans on are known."""
         cuts = [wave[int(a * audio.RATE) : int(b * audio.RATE)] for a, b, _, _ in self.pieces(wave)]
         kernel = np.max([self._kernel(cut) for cut in cuts], axis=0)

@@ -79,7 +79,7 @@ def nearest(wave: np.ndarray, released: detector.Detector) -> str:
     for row in released.nearest(wave, 5):
         what = "genuine" if row["label"] == "1" else f"fake, by {row['system']}"
         items.append(f"- **{row['likeness']}** {html.escape(what)}; page {html.escape(row['page'].removeprefix('page-'))}, "
-                     f"{html.escape(row['language'])}, {html.escape(row['view'])}")
+                     f"{html.escape(row['language'])}")
     return ("### Most like these training clips\n" + "\n".join(items) + "\n\n1.00 is as good as the same clip; all but one in a "
             f"hundred clips of pages that it never heard come nearer than {familiar:.2f}.")
 

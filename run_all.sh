@@ -12,7 +12,7 @@ if [ -z "$python" ] || ! "$python" -c 'import sys; sys.exit(sys.version_info < (
 fi
 case "${1:-} $* " in
 "predict "* | "page "*) ;; # they have a --help of their own
-*" --help "* | *" -h "*) exec "$python" -m utils.run --help ;;
+*" --help "* | *" -h "*) exec "$python" -m utils.pipeline.run --help ;;
 esac
 
 venv=$(realpath -m "${DFS_VENV:-.venv}")
@@ -71,7 +71,7 @@ test)
     ;;
 predict | page)
     cd "$from" # PATHs are meant from there
-    exec python -P -m "utils.$1" "${@:2}" # -P: no module from there
+    exec python -P -m "utils.detector.$([ "$1" = page ] && echo page || echo scoring)" "${@:2}" # -P: no module from there
     ;;
 esac
-exec python -m utils.run "$@"
+exec python -m utils.pipeline.run "$@"

@@ -1,4 +1,5 @@
 """Metrics, each with its convention. Scores are log-odds of *real*: higher is more real. Labels: 1 real, 0 fake."""
+
 import numpy as np
 from sklearn.metrics import f1_score, roc_auc_score, roc_curve
 
@@ -8,7 +9,9 @@ POSITIVE = 1  # the competition's scorer was never published; its baseline's def
 def _checked(labels, scores) -> tuple[np.ndarray, np.ndarray]:
     labels, scores = np.asarray(labels), np.asarray(scores, dtype=float)
     if labels.shape != scores.shape or labels.ndim != 1 or len(labels) == 0:
-        raise ValueError(f"labels {labels.shape} and scores {scores.shape} must be two vectors of one length > 0")
+        raise ValueError(
+            f"labels {labels.shape} and scores {scores.shape} must be two vectors of one length > 0"
+        )
     if not np.isin(labels, (0, 1)).all():
         raise ValueError("labels must be 0 (fake) or 1 (real)")
     if not np.isfinite(scores).all():
@@ -21,7 +24,7 @@ def f1(labels, decisions, positive: int = POSITIVE) -> float:
     return float(f1_score(labels, decisions, pos_label=positive, zero_division=0))
 
 
-def all_real_f1(labels) -> float:
+def all_bonafide_f1(labels) -> float:
     """The floor: F1 of calling every clip real, 2p/(1+p) for a real share p."""
     p = float(np.mean(np.asarray(labels) == 1))
     return 2 * p / (1 + p)
@@ -37,7 +40,9 @@ def eer(labels, scores) -> float:
         raise ValueError("EER needs both classes")
     false_accept, true_accept, _ = roc_curve(labels, scores, drop_intermediate=False)
     miss = 1 - true_accept
-    i = int(np.flatnonzero(false_accept >= miss)[0])  # first point past the crossing; i > 0 since the curve starts (0, 1)
+    i = int(
+        np.flatnonzero(false_accept >= miss)[0]
+    )  # first point past the crossing; i > 0 since the curve starts (0, 1)
     gap_before, gap_after = miss[i - 1] - false_accept[i - 1], false_accept[i] - miss[i]
     share = gap_before / (gap_before + gap_after)
     return float(miss[i - 1] + share * (miss[i] - miss[i - 1]))
@@ -61,7 +66,9 @@ def best_threshold(labels, scores, positive: int = POSITIVE) -> tuple[float, flo
     return float(cuts[best[len(best) // 2]]), float(found.max())
 
 
-def group_bootstrap(statistic, groups, *columns, repeats: int = 1000, seed: int = 0) -> tuple[float, float]:
+def group_bootstrap(
+    statistic, groups, *columns, repeats: int = 1000, seed: int = 0
+) -> tuple[float, float]:
     """95 % interval of `statistic(*columns)` by drawing whole groups with replacement.
 
     Clips of one group (a speaker, an original with its copies) are not independent; drawing clips would give intervals
@@ -84,10 +91,22 @@ def ece(labels, probability, bins: int = 10) -> float:
     """Expected calibration error: mean |share real - mean stated probability| over `bins` equal bins, weighted by their clips."""
     labels, probability = _checked(labels, probability)
     cell = np.minimum((probability * bins).astype(int), bins - 1)
-    return float(sum(abs(labels[cell == c].mean() - probability[cell == c].mean()) * np.mean(cell == c) for c in np.unique(cell)))
+    return float(
+        sum(
+            abs(labels[cell == c].mean() - probability[cell == c].mean()) * np.mean(cell == c)
+            for c in np.unique(cell)
+        )
+    )
 
 
-def dcf(labels, scores, threshold: float | None = None, spoof_prior: float = 0.05, miss: float = 1.0, accept: float = 10.0) -> float:
+def dcf(
+    labels,
+    scores,
+    threshold: float | None = None,
+    spoof_prior: float = 0.05,
+    miss: float = 1.0,
+    accept: float = 10.0,
+) -> float:
     """Normalised detection cost of accepting what scores above `threshold`; without one, the least cost of all (minDCF).
 
     Priors and costs are those of ASVspoof 5 (Wang et al. 2024): 5 % spoofs, a spoof let through ten times as dear as a bona fide
@@ -97,7 +116,10 @@ def dcf(labels, scores, threshold: float | None = None, spoof_prior: float = 0.0
     labels, scores = _checked(labels, scores)
     false_accept, true_accept, _ = roc_curve(labels, scores, drop_intermediate=False)
     if threshold is not None:
-        false_accept, true_accept = np.mean(scores[labels == 0] > threshold), np.mean(scores[labels == 1] > threshold)
+        false_accept, true_accept = (
+            np.mean(scores[labels == 0] > threshold),
+            np.mean(scores[labels == 1] > threshold),
+        )
     cost = miss * (1 - spoof_prior) * (1 - true_accept) + accept * spoof_prior * false_accept
     return float(np.min(cost) / min(miss * (1 - spoof_prior), accept * spoof_prior))
 
@@ -110,17 +132,22 @@ def bayes_threshold(spoof_prior: float = 0.05, miss: float = 1.0, accept: float 
 def cllr(labels, llr) -> float:
     """Cost of log-likelihood ratios in bits (Brümmer & du Preez 2006): 0 is perfect, 1 is to say nothing, above 1 misleads."""
     labels, llr = _checked(labels, llr)
-    return float((np.logaddexp(0, -llr[labels == 1]).mean() + np.logaddexp(0, llr[labels == 0]).mean()) / (2 * np.log(2)))
+    return float(
+        (np.logaddexp(0, -llr[labels == 1]).mean() + np.logaddexp(0, llr[labels == 0]).mean())
+        / (2 * np.log(2))
+    )
 
 
 def shift_prior(probability, source: float, target: float) -> np.ndarray:
     """Posterior of real under another share of real clips (Bayes' rule; Saerens et al. 2002, eq. 2.4)."""
     p = np.asarray(probability, dtype=float)
-    real, fake = p * target / source, (1 - p) * (1 - target) / (1 - source)
-    return real / (real + fake)
+    bonafide, spoof = p * target / source, (1 - p) * (1 - target) / (1 - source)
+    return bonafide / (bonafide + spoof)
 
 
-def estimate_prior(probability, source: float, iterations: int = 1000, tolerance: float = 1e-8) -> float:
+def estimate_prior(
+    probability, source: float, iterations: int = 1000, tolerance: float = 1e-8
+) -> float:
     """Share of real clips in an unlabelled set by expectation maximisation (Saerens et al. 2002).
 
     `probability`: calibrated probabilities of real, learned where a share `source` is real. It assumes that only the

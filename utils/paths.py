@@ -3,6 +3,7 @@
 `DFS_HOME` redirects everything that a run reads and writes below the repository (inputs, outputs, submissions), so that
 a test can never overwrite real results. `DFS_CACHE` moves the download cache, which all clones of a user share.
 """
+
 import json
 import os
 from contextlib import contextmanager
@@ -13,7 +14,10 @@ HOME = Path(os.environ.get("DFS_HOME", ROOT)).resolve()
 INPUTS, OUTPUTS, SUBMISSIONS = HOME / "inputs", HOME / "outputs", HOME / "submissions"
 NOTEBOOKS = ROOT / "notebooks"
 CACHE = Path(
-    os.environ.get("DFS_CACHE", Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "deepfake-speech")
+    os.environ.get(
+        "DFS_CACHE",
+        Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "deepfake-speech",
+    )
 )
 
 
@@ -44,7 +48,9 @@ def whole(path: Path):
 def write_json(path: Path, value) -> None:
     """Write `value` as indented JSON, whole or not at all."""
     with whole(path) as part:
-        part.write_text(json.dumps(value, indent=1, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
+        part.write_text(
+            json.dumps(value, indent=1, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8"
+        )
 
 
 def read_json(path: Path):

@@ -1,0 +1,198 @@
+"""Over 500 files of 43 kinds that are no speech to score: each is named with its reason, the good ones beside them are scored."""
+
+import io
+import json
+import os
+import shutil
+import struct
+import zipfile
+import zlib
+
+import av
+import numpy as np
+import pytest
+import soundfile as sf
+
+from tests.audio.test_audio import encode
+from utils.audio import reading
+from utils.detector import scoring
+
+EACH = 14  # files a kind
+
+
+def encoded(wave, form, subtype, rate=8000):
+    buffer = io.BytesIO()
+    sf.write(buffer, wave, rate, format=form, subtype=subtype)
+    return buffer.getvalue()
+
+
+def ffmpeg(wave, container, encoder, rate=16000):
+    buffer = io.BytesIO()
+    encode(buffer, wave, container, encoder, rate)
+    return buffer.getvalue()
+
+
+def pictures(rng):
+    """An MP4 film without sound."""
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as file:
+        stream = file.add_stream("mpeg4", rate=25)
+        stream.width = stream.height = 32
+        for _ in range(3):
+            frame = av.VideoFrame.from_ndarray(
+                rng.integers(0, 255, (32, 32, 3), np.uint8), format="rgb24"
+            )
+            for packet in stream.encode(frame):
+                file.mux(packet)
+        for packet in stream.encode():
+            file.mux(packet)
+    return buffer.getvalue()
+
+
+def archive(rng):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        file.writestr("../../escape.wav", rng.bytes(100))
+    return buffer.getvalue()
+
+
+def header(data, at, form, value):
+    """`data` with the number at a place of its header changed."""
+    size = struct.calcsize(form)
+    return data[:at] + struct.pack(form, value) + data[at + size :]
+
+
+def kinds(wave):
+    """name → (suffix, function of a generator that gives a file's bytes)."""
+    pcm, flac = encoded(wave, "WAV", "PCM_16"), encoded(wave, "FLAC", "PCM_16")
+    ogg, mp3, m4a = (
+        encoded(wave, "OGG", "OPUS"),
+        encoded(wave, "MP3", "MPEG_LAYER_III"),
+        ffmpeg(wave, "mp4", "aac"),
+    )
+    noise = np.float32(1e-5)
+    return {
+        "empty": ("wav", lambda r: b""),
+        "words": ("mp3", lambda r: b"no audio, just words " * r.integers(1, 99)),
+        "web page": ("ogg", lambda r: b"<!doctype html><html><body>404</body></html>"),
+        "random": ("wav", lambda r: b"\0" + r.bytes(999)),
+        "zeros": ("flac", lambda r: bytes(int(r.integers(1, 9999)))),
+        "cut wav": ("wav", lambda r: pcm[: r.integers(60, len(pcm))]),
+        "wav's first bytes": ("wav", lambda r: pcm[: r.integers(1, 44)]),
+        "wav without samples": ("wav", lambda r: pcm[:40] + bytes(4)),
+        "digital silence": (
+            "wav",
+            lambda r: encoded(np.zeros(r.integers(1, 16000)), "WAV", "PCM_16"),
+        ),
+        "next to silence": (
+            "flac",
+            lambda r: encoded(r.standard_normal(8000) * noise, "FLAC", "PCM_24"),
+        ),
+        "NaN": (
+            "wav",
+            lambda r: encoded(
+                np.where(np.arange(len(wave)) == r.integers(len(wave)), np.nan, wave),
+                "WAV",
+                "FLOAT",
+            ),
+        ),
+        "infinite": (
+            "wav",
+            lambda r: encoded(np.full(r.integers(1000, 9000), np.inf), "WAV", "DOUBLE"),
+        ),
+        "too short": (
+            "wav",
+            lambda r: encoded(wave[4000 : 4000 + r.integers(200, 1900)], "WAV", "PCM_16"),
+        ),
+        "one sample": ("wav", lambda r: encoded(np.full(1, 0.5), "WAV", "PCM_16", 48000)),
+        "cut flac": ("flac", lambda r: flac[: r.integers(200, len(flac) - 2000)]),
+        "flac's first bytes": ("flac", lambda r: flac[:40]),
+        "ogg's first bytes": ("opus", lambda r: ogg[: r.integers(4, 60)]),
+        "ogg with noise": ("ogg", lambda r: ogg[:30] + r.bytes(2000)),
+        "mp3's first bytes": ("mp3", lambda r: mp3[: r.integers(4, 20)]),
+        "mp3's label alone": ("mp3", lambda r: b"ID3\3\0\0\0\0\x0f\x76" + bytes(2038)),
+        "cut m4a": ("m4a", lambda r: m4a[: r.integers(16, len(m4a) - 800)]),
+        "mp4's mark and noise": ("mp4", lambda r: b"\0\0\0\x18ftypmp42" + r.bytes(500)),
+        "film without sound": ("mp4", pictures),
+        "webm's mark alone": ("webm", lambda r: b"\x1aE\xdf\xa3" + bytes(int(r.integers(0, 50)))),
+        "aac's mark and noise": ("aac", lambda r: b"\xff\xf1" + bytes(int(r.integers(50, 500)))),
+        "amr's mark alone": ("amr", lambda r: b"#!AMR\n"),
+        "playlist": ("m4a", lambda r: b"#EXTM3U\n#EXTINF:1,\n/etc/passwd\n"),
+        "zip": ("wav", archive),
+        "png": ("mp3", lambda r: b"\x89PNG\r\n\x1a\n" + r.bytes(300)),
+        "gzip": ("wav", lambda r: b"\x1f\x8b" + zlib.compress(r.bytes(99))),
+        "pickle": ("wav", lambda r: b"\x80\x04\x95cposix\nsystem\n(S'touch escaped'\ntR."),
+        "1 Hz": ("wav", lambda r: header(pcm, 24, "<I", 1)),
+        "0 Hz": ("wav", lambda r: header(pcm, 24, "<I", 0)),
+        "2 GHz": ("wav", lambda r: header(pcm, 24, "<I", 2 * 10**9 + int(r.integers(99)))),
+        "no channels": ("wav", lambda r: header(pcm, 22, "<H", 0)),
+        "unknown code": ("wav", lambda r: header(pcm, 20, "<H", 0x4444)),
+        "promises more": (
+            "wav",
+            lambda r: header(pcm, 40, "<I", len(pcm) + int(r.integers(1, 10**6))),
+        ),
+    }
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """(folder of files, how many are bad): the bad ones are numbered, two can be scored."""
+    home, rng = tmp_path_factory.mktemp("in"), np.random.default_rng(5)
+    time = np.arange(16000) / 8000
+    wave = np.float32(
+        sum(np.sin(2 * np.pi * 140 * k * time) / k for k in range(1, 12))
+        * 0.1
+        * (0.6 + 0.4 * np.sin(19 * time))
+    )
+    made = kinds(wave)
+    for kind, (suffix, make) in made.items():
+        for number in range(EACH):
+            (home / f"{kind} {number}.{suffix}").write_bytes(make(rng))
+    (home / "a folder.wav").mkdir()
+    (home / "to nowhere.wav").symlink_to(home / "nowhere")
+    (home / "in a circle.wav").symlink_to(home / "in a circle.wav")
+    (home / "endless.wav").symlink_to("/dev/zero")
+    os.mkfifo(home / "a pipe.wav")
+    (home / "two\nlines.wav").write_text("words")
+    for name in ("good.wav", "goöd “2”.wav"):
+        reading.write(home / name, wave)
+    assert len(made) >= 37
+    return home, len(made) * EACH + 6
+
+
+def test_each_is_named_and_the_good_ones_are_scored(folder, tmp_path, capfd):
+    home, bad = folder
+    assert bad >= 500
+    status = scoring.main(
+        [
+            str(home),
+            "--out",
+            str(tmp_path / "scores.json"),
+            "--no-language",
+            "--timeline",
+            str(tmp_path / "times"),
+        ]
+    )
+    out, err = capfd.readouterr()
+    assert status == 1 and "Traceback" not in err and "Exception" not in err
+    rows = json.loads((tmp_path / "scores.json").read_text())
+    scored = [row["file"].rsplit("/", 1)[1] for row in rows if row["p_bona_fide"] is not None]
+    assert sorted(scored) == ["good.wav", "goöd “2”.wav"]
+    assert len(rows) == bad + 2 and all(row["note"] for row in rows if row["p_bona_fide"] is None)
+    for row in rows:
+        name = row["file"].rsplit("/", 1)[1]
+        assert row["p_bona_fide"] is not None or name in err, name
+    assert len(list((tmp_path / "times").iterdir())) == 4
+
+
+def test_where_nothing_can_be_written_it_says_so(folder, tmp_path, capsys):
+    home, _ = folder
+    (tmp_path / "file").write_text("in the way")
+    shutil.copy(home / "good.wav", tmp_path / "good.wav")
+    for options in (
+        ["--out", str(tmp_path / "file" / "scores.csv")],
+        ["--timeline", str(tmp_path / "file")],
+        ["--submission", str(tmp_path / "file" / "hand_in.csv")],
+    ):
+        assert scoring.main([str(tmp_path / "good.wav"), "--no-language", *options]) == 1
+        assert "FAILED: " in capsys.readouterr().err, options

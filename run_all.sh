@@ -16,62 +16,86 @@ case "${1:-} $* " in
 esac
 
 venv=$(realpath -m "${DFS_VENV:-.venv}")
+log="$venv/setup.log" # what pip and apt-get print
+# logged COMMAND…: run it with its output in the log, which is shown and named if it fails
+logged() {
+    mkdir -p "$venv"
+    "$@" >>"$log" 2>&1 && return
+    tail -n 20 "$log" >&2
+    say "FAILED: $*"
+    say "log: $log"
+    return 1
+}
 # apt_unpack NAME FOLDER: unpack a Debian package there, without root and without installing it
 apt_unpack() {
     local state="$venv/apt"
     mkdir -p "$state/lists/partial" "$state/cache/archives/partial"
     local apt=(apt-get -qq -o "Dir::State::lists=$state/lists" -o "Dir::Cache=$state/cache" -o Debug::NoLocking=1
         -o APT::Sandbox::User= -o APT::Update::Post-Invoke= -o APT::Update::Post-Invoke-Success=)
-    "${apt[@]}" update && (cd "$state" && "${apt[@]}" download "$1") && dpkg-deb -x "$state/$1"_*.deb "$2" && rm -rf "$state"
+    logged "${apt[@]}" update && (cd "$state" && logged "${apt[@]}" download "$1") &&
+        logged dpkg-deb -x "$state/$1"_*.deb "$2" && rm -rf "$state"
 }
 make_venv() {
-    "$python" -m venv "$venv" >/dev/null 2>&1 && return
+    "$python" -m venv "$venv" >>"$log" 2>&1 && return
     # Debian keeps ensurepip in python3-venv. Without root, pip's own wheel from python3-pip-whl does as well.
     say "python3-venv is not installed: fetching pip's wheel with apt-get download"
-    rm -rf "$venv"
-    "$python" -m venv --without-pip "$venv"
+    find "$venv" -mindepth 1 -maxdepth 1 ! -name setup.log -exec rm -rf {} +
+    logged "$python" -m venv --without-pip "$venv"
     if ! apt_unpack python3-pip-whl "$venv/pip-whl"; then
-        rm -rf "$venv"
         say "FAILED: no virtual environment could be made; install python3-venv (apt-get install python3-venv)"
         exit 1
     fi
     local wheel
     wheel=$(ls "$venv"/pip-whl/usr/share/python-wheels/pip-*.whl)
-    "$venv/bin/python" "$wheel/pip" install --quiet --no-index "$wheel"
+    logged "$venv/bin/python" "$wheel/pip" install --no-index "$wheel"
     rm -rf "$venv/pip-whl"
 }
 wanted=$(sha256sum requirements.txt | cut -d' ' -f1)
 if [ "$(cat "$venv/.installed" 2>/dev/null || true)" != "$wanted" ]; then
     say "setting up $venv (once; about 3 minutes and 4 GB) …"
-    [ -x "$venv/bin/python" ] && "$venv/bin/python" -m pip --version >/dev/null 2>&1 || make_venv
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "pip>=25.1"   # 25.1: resumes downloads
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r requirements.txt
+    mkdir -p "$venv"
+    : >"$log"
+    if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then make_venv; fi
+    pip=("$venv/bin/python" -m pip install --disable-pip-version-check)
+    logged "${pip[@]}" "pip>=25.1" # 25.1: resumes downloads
+    logged "${pip[@]}" -r requirements.txt
     # lets notebooks that are opened in Jupyter import utils
-    echo "$PWD" > "$("$venv/bin/python" -c 'import site; print(site.getsitepackages()[0])')/project.pth"
-    echo "$wanted" > "$venv/.installed"
+    echo "$PWD" >"$("$venv/bin/python" -c 'import site; print(site.getsitepackages()[0])')/project.pth"
+    echo "$wanted" >"$venv/.installed"
 fi
 # LightGBM's wheel does not bring OpenMP, and a minimal Debian does not have it
 openmp="$venv/openmp"
-[ -d "$openmp" ] && export LD_LIBRARY_PATH="$(echo "$openmp"/usr/lib/*-linux-gnu)${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+openmp_path() { echo "$(echo "$openmp"/usr/lib/*-linux-gnu)${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"; }
+if [ -d "$openmp" ]; then LD_LIBRARY_PATH=$(openmp_path) && export LD_LIBRARY_PATH; fi
 if ! "$venv/bin/python" -c 'import lightgbm' 2>/dev/null; then
     say "libgomp1 is not installed: fetching it with apt-get download"
     if ! apt_unpack libgomp1 "$openmp"; then
         say "FAILED: LightGBM does not start; it needs OpenMP: apt-get install libgomp1"
         exit 1
     fi
-    export LD_LIBRARY_PATH="$(echo "$openmp"/usr/lib/*-linux-gnu)${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+    LD_LIBRARY_PATH=$(openmp_path) && export LD_LIBRARY_PATH
     "$venv/bin/python" -c 'import lightgbm'
 fi
 export PATH="$venv/bin:$PATH" PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" TOKENIZERS_PARALLELISM=false
 case "${1:-}" in
-test)
+test) # test [--all] [arguments of pytest]: without --all, what is marked slow is left out
     shift
-    ruff check .
-    exec python -m pytest "$@"
+    ruff check --quiet .
+    ruff format --check --quiet .
+    which=(-m "not slow")
+    arguments=()
+    for argument in "$@"; do
+        if [ "$argument" = --all ]; then which=(); else arguments+=("$argument"); fi
+    done
+    exec python -m pytest "${which[@]}" "${arguments[@]}"
     ;;
-predict | page)
+predict)
     cd "$from" # PATHs are meant from there
-    exec python -P -m "utils.detector.$([ "$1" = page ] && echo page || echo scoring)" "${@:2}" # -P: no module from there
+    exec python -P -m utils.predict "${@:2}" # -P: no module from there
+    ;;
+page)
+    cd "$from"
+    exec python -P -m utils.detector.page "${@:2}"
     ;;
 esac
 exec python -m utils.pipeline.run "$@"

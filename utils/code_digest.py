@@ -13,6 +13,7 @@ import functools
 import hashlib
 import importlib.metadata
 import importlib.util
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def code_digest(*functions: Callable, settings: object = None) -> str:
     Returns 64 hexadecimal digits. Raises ValueError for something that is no definition of a
     module here (a lambda, a built-in).
     """
-    roots = [(f.__module__, f.__qualname__.split(".")[0]) for f in functions]
+    roots = [(_module_name(f), f.__qualname__.split(".")[0]) for f in functions]
     for module, name in roots:
         if not _path(module) or name not in _open(module).definitions:
             raise ValueError(f"{module}.{name} is no definition of a module of this project")
@@ -52,6 +53,14 @@ def code_digest(*functions: Callable, settings: object = None) -> str:
     digest = hashlib.sha256(repr([settings, captured]).encode())
     digest.update(_hash_of_all(roots))
     return digest.hexdigest()
+
+
+def _module_name(function: Callable) -> str:
+    """Module of a definition, also if that module is the one that `python -m` started."""
+    started = getattr(sys.modules["__main__"], "__spec__", None)
+    if function.__module__ == "__main__" and started:
+        return started.name
+    return function.__module__
 
 
 def source_digest(source: str) -> str:

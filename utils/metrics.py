@@ -1,67 +1,91 @@
-"""Metrics, each with its convention. Scores are log-odds of *real*: higher is more real. Labels: 1 real, 0 fake."""
+"""Metrics, each with its convention and source.
+
+Labels are 1 (bona fide) or 0 (spoof). Scores are higher for what is more bona fide, most often
+log-odds of bona fide. Both are vectors of one length, one entry per clip.
+"""
 
 import numpy as np
 from sklearn.metrics import f1_score, roc_auc_score, roc_curve
 
-POSITIVE = 1  # the competition's scorer was never published; its baseline's default is F1 of the class 1 = real
+# The competition's scorer was never published. Its baseline computes F1 of class 1, bona fide.
+POSITIVE = 1
 
 
-def _checked(labels, scores) -> tuple[np.ndarray, np.ndarray]:
+def _checked(labels, scores, both_classes: bool = False) -> tuple[np.ndarray, np.ndarray]:
     labels, scores = np.asarray(labels), np.asarray(scores, dtype=float)
     if labels.shape != scores.shape or labels.ndim != 1 or len(labels) == 0:
         raise ValueError(
             f"labels {labels.shape} and scores {scores.shape} must be two vectors of one length > 0"
         )
     if not np.isin(labels, (0, 1)).all():
-        raise ValueError("labels must be 0 (fake) or 1 (real)")
+        raise ValueError("labels must be 0 (spoof) or 1 (bona fide)")
     if not np.isfinite(scores).all():
         raise ValueError(f"{int((~np.isfinite(scores)).sum())} scores are not finite")
+    if both_classes and labels.min() == labels.max():
+        raise ValueError("clips of both classes are needed, bona fide and spoof")
     return labels.astype(int), scores
 
 
 def f1(labels, decisions, positive: int = POSITIVE) -> float:
-    """F1 of class `positive` (2·TP / (2·TP + FP + FN)); 0 if nothing of it is there or called."""
+    """F1 of class `positive`: 2·TP / (2·TP + FP + FN).
+
+    Raises ValueError if no clip is of this class: F1 would be 0 or undefined, whatever the model.
+    """
+    if not np.any(np.asarray(labels) == positive):
+        raise ValueError(f"F1 of class {positive} needs clips of this class")
     return float(f1_score(labels, decisions, pos_label=positive, zero_division=0))
 
 
 def all_bonafide_f1(labels) -> float:
-    """The floor: F1 of calling every clip real, 2p/(1+p) for a real share p."""
+    """The floor: F1 of calling every clip bona fide, 2p/(1+p) where a fraction p is bona fide."""
     p = float(np.mean(np.asarray(labels) == 1))
     return 2 * p / (1 + p)
 
 
 def eer(labels, scores) -> float:
-    """Equal error rate: where misses of real and false acceptances of fake meet (ROC points joined by lines).
+    """Equal error rate: the fraction of bona fide clips missed where as many spoofs are accepted.
 
-    Raises ValueError unless both classes are there.
+    Points of the ROC curve are joined by lines. Raises ValueError unless both classes are there.
     """
-    labels, scores = _checked(labels, scores)
-    if labels.min() == labels.max():
-        raise ValueError("EER needs both classes")
+    labels, scores = _checked(labels, scores, both_classes=True)
     false_accept, true_accept, _ = roc_curve(labels, scores, drop_intermediate=False)
     miss = 1 - true_accept
-    i = int(
-        np.flatnonzero(false_accept >= miss)[0]
-    )  # first point past the crossing; i > 0 since the curve starts (0, 1)
-    gap_before, gap_after = miss[i - 1] - false_accept[i - 1], false_accept[i] - miss[i]
-    share = gap_before / (gap_before + gap_after)
-    return float(miss[i - 1] + share * (miss[i] - miss[i - 1]))
+    # first point past the crossing; above 0, since the curve starts at false_accept 0 and miss 1
+    i = int(np.flatnonzero(false_accept >= miss)[0])
+    gap_before = miss[i - 1] - false_accept[i - 1]
+    gap_after = false_accept[i] - miss[i]
+    position = gap_before / (gap_before + gap_after)
+    return float(miss[i - 1] + position * (miss[i] - miss[i - 1]))
 
 
 def auc(labels, scores) -> float:
-    """Area under the ROC curve: the chance that a real clip scores above a fake one, ties counted half."""
-    return float(roc_auc_score(*_checked(labels, scores)))
+    """Area under the ROC curve: how often a bona fide clip scores above a spoof, ties counted half.
+
+    Raises ValueError unless both classes are there.
+    """
+    return float(roc_auc_score(*_checked(labels, scores, both_classes=True)))
 
 
 def best_threshold(labels, scores, positive: int = POSITIVE) -> tuple[float, float]:
-    """(threshold, F1): the decision `score > threshold` with the highest F1, half-way between two neighbouring scores.
+    """The decision `score > threshold` with the highest F1 of class `positive`.
 
-    Among equals the middle one, so that the choice does not hang on one clip.
+    Candidates lie half-way between two neighbouring scores, and 1 below and above all scores. Among
+    equally good ones the middle one is taken, so that the choice does not depend on a single clip.
+    Returns (threshold, F1).
     """
     labels, scores = _checked(labels, scores)
     values = np.unique(scores)
     cuts = np.concatenate([[values[0] - 1], (values[1:] + values[:-1]) / 2, [values[-1] + 1]])
-    found = np.array([f1(labels, (scores > cut).astype(int), positive) for cut in cuts])
+    order = np.argsort(scores)
+    # clips that score at most each cut, in all and of the class
+    below = np.searchsorted(scores[order], cuts, side="right")
+    positive_below = np.concatenate([[0], np.cumsum(labels[order] == positive)])[below]
+    total = positive_below[-1]
+    if positive == 1:
+        called, hits = len(labels) - below, total - positive_below
+    else:
+        called, hits = below, positive_below
+    found = np.divide(2.0 * hits, total + called, out=np.zeros(len(cuts)), where=total + called > 0)
     best = np.flatnonzero(found == found.max())
     return float(cuts[best[len(best) // 2]]), float(found.max())
 
@@ -69,12 +93,22 @@ def best_threshold(labels, scores, positive: int = POSITIVE) -> tuple[float, flo
 def group_bootstrap(
     statistic, groups, *columns, repeats: int = 1000, seed: int = 0
 ) -> tuple[float, float]:
-    """95 % interval of `statistic(*columns)` by drawing whole groups with replacement.
+    """95 % interval of `statistic(*columns)` by sampling whole groups with replacement.
 
-    Clips of one group (a speaker, an original with its copies) are not independent; drawing clips would give intervals
-    that are too narrow. Draws on which the statistic is undefined (ValueError) are left out.
+    Clips of one group (a speaker, a recording and what was made from it) are not independent:
+    sampling clips would give intervals that are too narrow (Efron & Tibshirani 1993, chapter 8).
+
+    Args:
+        statistic: function of columns. Samples for which it raises ValueError, because one class
+            is not among them, are left out.
+        groups: group of each clip, (N,).
+        columns: arrays of N entries.
+    Returns (low, high); both NaN if the statistic is undefined for every sample. Raises ValueError
+    if there are no clips.
     """
     groups = np.asarray(groups)
+    if len(groups) == 0:
+        raise ValueError("no clips to sample from")
     members = [np.flatnonzero(groups == g) for g in np.unique(groups)]
     rng, values = np.random.default_rng(seed), []
     columns = [np.asarray(column) for column in columns]
@@ -84,19 +118,28 @@ def group_bootstrap(
             values.append(statistic(*(column[rows] for column in columns)))
         except ValueError:
             continue
-    return tuple(float(v) for v in np.percentile(values, (2.5, 97.5)))
+    if not values:
+        return np.nan, np.nan
+    low, high = np.percentile(values, (2.5, 97.5))
+    return float(low), float(high)
 
 
-def ece(labels, probability, bins: int = 10) -> float:
-    """Expected calibration error: mean |share real - mean stated probability| over `bins` equal bins, weighted by their clips."""
-    labels, probability = _checked(labels, probability)
-    cell = np.minimum((probability * bins).astype(int), bins - 1)
-    return float(
-        sum(
-            abs(labels[cell == c].mean() - probability[cell == c].mean()) * np.mean(cell == c)
-            for c in np.unique(cell)
-        )
-    )
+def ece(labels, probability, bins: int = 10, balanced: bool = False) -> float:
+    """Expected calibration error of probabilities of bona fide (Guo et al. 2017).
+
+    In `bins` equal bins of probability, the difference between the fraction that is bona fide and
+    the mean probability; the mean over bins, weighted by their clips. 0 is perfect, 1 the worst.
+    With `balanced`, clips are weighted so that both classes weigh the same: for probabilities that
+    hold for a prior of one half, in a set with another one. Raises ValueError if a class is missing
+    then.
+    """
+    labels, probability = _checked(labels, probability, both_classes=balanced)
+    weights = np.ones(len(labels))
+    if balanced:
+        weights = np.where(labels == 1, 0.5 / labels.mean(), 0.5 / (1 - labels.mean()))
+    bin_of = np.minimum((probability * bins).astype(int), bins - 1)
+    weighted = np.bincount(bin_of, weights * (labels - probability), minlength=bins)
+    return float(np.abs(weighted).sum() / weights.sum())
 
 
 def dcf(
@@ -107,39 +150,49 @@ def dcf(
     miss: float = 1.0,
     accept: float = 10.0,
 ) -> float:
-    """Normalised detection cost of accepting what scores above `threshold`; without one, the least cost of all (minDCF).
+    """Normalised detection cost of accepting what scores above `threshold`.
 
-    Priors and costs are those of ASVspoof 5 (Wang et al. 2024): 5 % spoofs, a spoof let through ten times as dear as a bona fide
-    clip refused. 1 is what the better of accept-all and refuse-all costs. With log-likelihood ratios and Bayes' threshold
-    (`bayes_threshold`) it is actDCF.
+    Without a threshold, the least cost of all thresholds (minDCF). With log-likelihood ratios and
+    Bayes' threshold (`bayes_threshold`) it is actDCF. 1 is what the better of accepting all and
+    refusing all costs.
+
+    Args:
+        spoof_prior, miss, accept: prior of spoofs, cost of refusing a bona fide clip, cost of
+            accepting a spoof. The defaults are those of ASVspoof 5 (Wang et al. 2024).
+    Raises ValueError unless both classes are there.
     """
-    labels, scores = _checked(labels, scores)
+    labels, scores = _checked(labels, scores, both_classes=True)
     false_accept, true_accept, _ = roc_curve(labels, scores, drop_intermediate=False)
     if threshold is not None:
-        false_accept, true_accept = (
-            np.mean(scores[labels == 0] > threshold),
-            np.mean(scores[labels == 1] > threshold),
-        )
+        false_accept = np.mean(scores[labels == 0] > threshold)
+        true_accept = np.mean(scores[labels == 1] > threshold)
     cost = miss * (1 - spoof_prior) * (1 - true_accept) + accept * spoof_prior * false_accept
     return float(np.min(cost) / min(miss * (1 - spoof_prior), accept * spoof_prior))
 
 
 def bayes_threshold(spoof_prior: float = 0.05, miss: float = 1.0, accept: float = 10.0) -> float:
-    """The threshold on log-likelihood ratios of bona fide that makes `dcf` least if they are true."""
+    """The threshold that makes `dcf` least on calibrated log-likelihood ratios of bona fide."""
     return float(np.log(accept * spoof_prior / (miss * (1 - spoof_prior))))
 
 
 def cllr(labels, llr) -> float:
-    """Cost of log-likelihood ratios in bits (Brümmer & du Preez 2006): 0 is perfect, 1 is to say nothing, above 1 misleads."""
-    labels, llr = _checked(labels, llr)
-    return float(
-        (np.logaddexp(0, -llr[labels == 1]).mean() + np.logaddexp(0, llr[labels == 0]).mean())
-        / (2 * np.log(2))
-    )
+    """Cost of log-likelihood ratios of bona fide in bits (Brümmer & du Preez 2006).
+
+    0 is perfect, 1 is what a ratio of 1 for every clip costs, above 1 the ratios mislead. Raises
+    ValueError unless both classes are there.
+    """
+    labels, llr = _checked(labels, llr, both_classes=True)
+    bonafide = np.logaddexp(0, -llr[labels == 1]).mean()
+    spoof = np.logaddexp(0, llr[labels == 0]).mean()
+    return float((bonafide + spoof) / (2 * np.log(2)))
 
 
 def shift_prior(probability, source: float, target: float) -> np.ndarray:
-    """Posterior of real under another share of real clips (Bayes' rule; Saerens et al. 2002, eq. 2.4)."""
+    """Probability of bona fide under another prior (Bayes' rule; Saerens et al. 2002, eq. 2.4).
+
+    `source` and `target` are the prior that `probability` holds for and the new one, both within
+    0 … 1 and `source` not 0 or 1.
+    """
     p = np.asarray(probability, dtype=float)
     bonafide, spoof = p * target / source, (1 - p) * (1 - target) / (1 - source)
     return bonafide / (bonafide + spoof)
@@ -148,10 +201,11 @@ def shift_prior(probability, source: float, target: float) -> np.ndarray:
 def estimate_prior(
     probability, source: float, iterations: int = 1000, tolerance: float = 1e-8
 ) -> float:
-    """Share of real clips in an unlabelled set by expectation maximisation (Saerens et al. 2002).
+    """Prior of bona fide in an unlabelled set by expectation maximisation (Saerens et al. 2002).
 
-    `probability`: calibrated probabilities of real, learned where a share `source` is real. It assumes that only the
-    prior differs; where the classes themselves moved, the estimate is wrong and says so by nothing.
+    `probability`: calibrated probabilities of bona fide, learned where the prior is `source`. The
+    method assumes that only the prior differs (label shift). If the distribution of each class
+    differs too, the estimate is wrong, and nothing in it shows that.
     """
     target = source
     for _ in range(iterations):
@@ -162,11 +216,14 @@ def estimate_prior(
     return updated
 
 
-def f1_threshold(probability) -> float:
-    """The probability of real above which F1 of real is expected to be best, F*/2, where F* is that best F1 (Lipton et al. 2014).
+def expected_f1_threshold(probability) -> float:
+    """The threshold on probabilities of bona fide with the best expected F1 of bona fide.
 
-    `probability`: calibrated probabilities of real of the clips that are to be decided, unlabelled; F1 is expected by plug-in: twice
-    the sum over those called real, by their number and the sum over all.
+    It is F*/2, where F* is that best F1 (Lipton et al. 2014). If the k most probable of n clips are
+    called bona fide, F1 is about 2 · (sum of their probabilities) / (k + sum of all probabilities).
+
+    `probability`: calibrated probabilities of the unlabelled clips that are to be decided. Raises
+    ValueError unless they lie between 0 and 1 and one is above 0.
     """
     p = np.sort(np.asarray(probability, dtype=float))[::-1]
     if not len(p) or not np.isfinite(p).all() or p[-1] < 0 or p[0] > 1 or p.sum() == 0:

@@ -1,7 +1,8 @@
-"""What independent jobs need: processes that end with the one that started them, random numbers of their own, a progress bar.
+"""Independent jobs in parallel processes, with their own random numbers and a progress bar.
 
-Jobs run in processes of this machine or, where `DFS_ENGINE` is "ray", on a Ray cluster: that of `RAY_ADDRESS`, or one that is started
-here. Its machines share the folders of `DFS_HOME` and `DFS_CACHE`; results are the same.
+Jobs run in processes of this machine or, where `DFS_ENGINE` is "ray", on a Ray cluster: that of
+`RAY_ADDRESS`, or one that is started on this machine. All machines of a cluster share the folders
+of `DFS_HOME` and `DFS_CACHE`. Results are the same either way.
 """
 
 import functools
@@ -18,17 +19,19 @@ from multiprocessing import get_context, parent_process
 import numpy as np
 from tqdm.auto import tqdm
 
+from utils import console
+
 
 def process_pool(workers: int, **options) -> ProcessPoolExecutor:
-    """A pool of fresh (spawned) processes. `options` go to ProcessPoolExecutor.
+    """A pool of spawned processes. `options` go to ProcessPoolExecutor.
 
-    A worker whose parent is killed would wait for work for ever, holding its model in memory; ours leaves at once. What
-    it was writing appears under its final name only when whole, so nothing is left half done.
+    A worker whose parent is killed would wait for work for ever, with its model in memory; these
+    workers exit at once. Files are written by `paths.whole`, so none is left incomplete.
     """
-    return ProcessPoolExecutor(workers, get_context("spawn"), _leave_with_parent, **options)
+    return ProcessPoolExecutor(workers, get_context("spawn"), _exit_with_parent, **options)
 
 
-def _leave_with_parent() -> None:
+def _exit_with_parent() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
 
     def wait():
@@ -39,51 +42,75 @@ def _leave_with_parent() -> None:
 
 
 def seeded_rng(*words) -> np.random.Generator:
-    """Random numbers that follow from `words` alone (seed, what for, which clip): the same in any order and any process."""
-    return np.random.default_rng(
-        int.from_bytes(hashlib.md5("/".join(map(str, words)).encode()).digest()[:8])
-    )
+    """A generator that follows from `words` alone: a seed, what it is for, which clip.
+
+    Random numbers are therefore the same in any order of jobs and in any process.
+    """
+    text = "/".join(map(str, words))
+    return np.random.default_rng(int.from_bytes(hashlib.md5(text.encode()).digest()[:8]))
 
 
 def progress(items=None, label: str = "", **options) -> tqdm:
-    """`items` with a bar, hidden where `label` is empty; in a log one line every 15 s. `options` go to tqdm."""
+    """`items` with a progress bar, or without one if `label` is empty; `options` go to tqdm.
+
+    Where the bar goes to a log instead of a terminal, it prints a line every 15 s.
+    """
     hidden = options.pop("disable", False) or not label
-    return tqdm(
-        items, desc=label, disable=hidden, mininterval=0.2 if sys.stderr.isatty() else 15, **options
-    )
+    file = console.stream()
+    interval = 0.2 if file.isatty() else 15
+    return tqdm(items, desc=label, disable=hidden, file=file, mininterval=interval, **options)
+
+
+def cpu_count() -> int:
+    """CPUs that this process may use, at least 1.
+
+    Unlike `os.cpu_count`, it respects the CPU affinity (taskset, Slurm) and the quota of a
+    container (cgroup), rounded up to a whole number.
+    """
+    import joblib  # takes a while to import
+
+    return joblib.cpu_count()
 
 
 def processes() -> int:
-    """Processes for independent jobs: one a core, on one machine eight at most (each holds a model)."""
+    """Number of processes for independent jobs: all CPUs of a cluster, or of this machine up to 8.
+
+    The limit is for memory: each process holds a model.
+    """
     if os.environ.get("DFS_ENGINE") == "ray":
         return int(cluster().cluster_resources()["CPU"])
-    return min(8, os.cpu_count() or 1)
+    return min(8, cpu_count())
 
 
 def cluster():
-    """The `ray` module, connected. Raises ConnectionError (from Ray) if there is no cluster at `RAY_ADDRESS`."""
+    """The `ray` module, connected.
+
+    Raises ConnectionError (from Ray) if there is no cluster at `RAY_ADDRESS`.
+    """
     import ray
 
     if not ray.is_initialized():
         from utils import paths
 
-        known = {name: value for name, value in os.environ.items() if name.startswith("DFS_")}
-        known["PYTHONPATH"] = os.pathsep.join([str(paths.ROOT), *sys.path])
+        variables = {name: value for name, value in os.environ.items() if name.startswith("DFS_")}
+        variables["PYTHONPATH"] = os.pathsep.join([str(paths.ROOT), *sys.path])
         ray.init(
             os.environ.get("RAY_ADDRESS"),
             include_dashboard=False if "RAY_ADDRESS" not in os.environ else None,
             logging_level="warning",
             log_to_driver=False,
-            runtime_env={"env_vars": known},
+            runtime_env={"env_vars": variables},
         )
-        os.environ["RAY_ADDRESS"] = (
-            ray.get_runtime_context().gcs_address
-        )  # for the notebooks' kernels
+        # the notebooks' kernels, which are started later, connect to the same cluster
+        os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
     return ray
 
 
 class Cluster(Executor):
-    """A Ray cluster as an executor. A job whose process or machine is lost is tried again, three times."""
+    """A Ray cluster as an executor.
+
+    A job whose process or machine is lost is tried again, three times.
+    """
 
     def __init__(self, max_tasks_per_child: int | None = None):
         self.run = cluster().remote(num_cpus=1, max_retries=3, max_calls=max_tasks_per_child or 0)(
@@ -93,9 +120,8 @@ class Cluster(Executor):
 
     def submit(self, function, /, *arguments) -> Future:
         job = _Job()
-        job.reference = self.run.remote(
-            pickle.dumps((function, arguments, os.getcwd()))
-        )  # pickled: Ray makes arrays read-only
+        # pickled here, since arrays that Ray passes on itself are read-only
+        job.reference = self.run.remote(pickle.dumps((function, arguments, os.getcwd())))
         self.jobs.add(job)
         job.add_done_callback(self.jobs.discard)
         job.reference.future().add_done_callback(job.settle)
@@ -110,7 +136,7 @@ class Cluster(Executor):
 
 
 class _Job(Future):
-    """What `Cluster.submit` returns: cancelled, it does not run there either."""
+    """What `Cluster.submit` returns. To cancel it cancels the job on the cluster too."""
 
     reference = None
 
@@ -119,46 +145,51 @@ class _Job(Future):
             cluster().cancel(self.reference)
         return super().cancel()
 
-    def settle(self, there: Future) -> None:
-        """Take over what came back; a job that was lost for good is what a killed process is here: BrokenProcessPool."""
+    def settle(self, remote: Future) -> None:
+        """Take over result or error of the cluster's future.
+
+        A job that was lost for good becomes BrokenProcessPool, as for a killed local process.
+        """
         from ray.exceptions import RayError, RayTaskError
 
         if self.cancelled():
             return
-        error = there.exception()
+        error = remote.exception()
         if isinstance(error, RayError) and not isinstance(error, RayTaskError):
             error = BrokenProcessPool(f"a job was lost: {error}")
         if error:
             self.set_exception(error)
         else:
-            self.set_result(there.result())
+            self.set_result(remote.result())
 
 
 def _unpacked(job: bytes):
     function, arguments, folder = pickle.loads(job)
-    os.chdir(folder)  # relative paths mean the same there
+    os.chdir(folder)  # so that relative paths mean the same on the cluster
     return function(*arguments)
 
 
 def executor(workers: int, **options) -> Executor:
-    """Where independent jobs run: so many fresh processes, or the cluster. `options`: max_tasks_per_child."""
-    return (
-        Cluster(**options)
-        if os.environ.get("DFS_ENGINE") == "ray"
-        else process_pool(workers, **options)
-    )
+    """Where independent jobs run: `workers` new processes, or the cluster.
+
+    `options`: max_tasks_per_child.
+    """
+    if os.environ.get("DFS_ENGINE") == "ray":
+        return Cluster(**options)
+    return process_pool(workers, **options)
 
 
 @functools.cache
 def _staying() -> Executor:
-    """The processes of `in_processes`: they stay, since to start one and to import torch takes seconds."""
+    """The processes of `run_in_processes`: kept, since to start one takes seconds."""
     return executor(processes())
 
 
 def run_in_processes(function, jobs: list, label: str = "") -> list:
-    """`[function(*job) for job in jobs]` in single-threaded processes, in order, with a progress bar.
+    """`[function(*job) for job in jobs]` in single-threaded processes, in order.
 
-    Raises what a job raises; those that did not start are given up then.
+    Args: `label` of the progress bar; no bar without one. Raises what a job raises, and cancels the
+    jobs that have not started then.
     """
     waiting = []
     try:
@@ -172,10 +203,29 @@ def run_in_processes(function, jobs: list, label: str = "") -> list:
             job.cancel()
 
 
+def map_chunks(function, items: list, chunk_size: int, *args, label: str = "") -> list:
+    """Results of `function(chunk, *args)`, one per item, computed in parallel chunks.
+
+    Items are cut, in their order, into chunks of almost equal size: at least `chunk_size` and less
+    than twice as many. `function` returns one result per item of its chunk. `label`: as in
+    `run_in_processes`. Without items nothing runs and the result is empty.
+    """
+    if not len(items):
+        return []
+    chunks = np.array_split(np.arange(len(items)), max(1, len(items) // chunk_size))
+    jobs = [([items[i] for i in chunk], *args) for chunk in chunks]
+    return [result for results in run_in_processes(function, jobs, label) for result in results]
+
+
 def run_single_threaded(function, job):
+    """`function(*job)` with one thread for torch and BLAS.
+
+    How BLAS cuts its sums into threads shows in the last digits: with one, they are the same on any
+    machine.
+    """
     import torch
     from threadpoolctl import threadpool_limits
 
     torch.set_num_threads(1)
-    with threadpool_limits(1):  # of BLAS too: how its sums are cut into threads shows in the result
+    with threadpool_limits(1):
         return function(*job)

@@ -1,7 +1,10 @@
-"""One look for all figures: Okabe and Ito's colours (told apart by colour-blind readers), units on every axis."""
+"""One style for all figures: Okabe and Ito's colours, safe for colour-blind readers, and units."""
+
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 
 BONAFIDE, SPOOF, TEST, GREY = "#0072B2", "#D55E00", "#009E73", "#777777"
 NAMES = {1: "bona fide", 0: "spoof"}
@@ -9,7 +12,7 @@ COLOURS = {1: BONAFIDE, 0: SPOOF}
 
 
 def style() -> None:
-    """Set sizes that stay legible in a README."""
+    """Set matplotlib's defaults: sizes that stay legible in a README, light grid, no frame."""
     plt.rcParams.update(
         {
             "figure.figsize": (8, 3.6),
@@ -25,19 +28,24 @@ def style() -> None:
     )
 
 
-def save(run, name: str) -> None:
-    """Keep the current figure as `figures/<name>.png` of the run."""
+def save(run: Path, name: str) -> None:
+    """Save the current figure as `figures/<name>.png` of the run."""
     (run / "figures").mkdir(exist_ok=True)
     plt.savefig(run / "figures" / f"{name}.png", dpi=110)
 
 
 def spectrogram(axis, wave: np.ndarray, rate: int, title: str) -> None:
-    """Spectrogram of a wave in dB below its loudest point, 80 dB deep."""
-    overlap = (
-        192 if len(wave) < 600 * rate else 0
-    )  # of long ones nobody sees more, and it takes four times the memory
+    """Spectrogram of a wave of full scale ±1: power density in dB re 1/Hz.
+
+    Colours go from -130 to -40 dB whatever the wave is, so that panels can be compared. Frames are
+    256 samples long and overlap by 192.
+    """
+    # beyond ten minutes nobody sees the difference, and overlap takes four times the memory
+    overlap = 192 if len(wave) < 600 * rate else 0
+    # noise far below what is shown: the logarithm of digital silence is not finite
+    noise = 1e-9 * np.random.default_rng(0).standard_normal(len(wave))
     axis.specgram(
-        wave + 1e-9 * np.random.default_rng(0).standard_normal(len(wave)),
+        wave + noise,
         NFFT=256,
         Fs=rate,
         noverlap=overlap,
@@ -49,8 +57,15 @@ def spectrogram(axis, wave: np.ndarray, rate: int, title: str) -> None:
     axis.grid(False)
 
 
-def intervals(axis, table, colour=BONAFIDE, floor: float | None = None) -> None:
-    """Horizontal points with 95 % intervals; `table` has value, low, high and the labels as index, best on top."""
+def intervals(
+    axis, table: pd.DataFrame, colour: str = BONAFIDE, floor: float | None = None
+) -> None:
+    """Points with 95 % intervals, one row of `table` per line, the first one on top.
+
+    Args:
+        table: columns `value`, `low` and `high`; its index labels the lines.
+        floor: F1 of calling every clip bona fide, drawn as a dashed line.
+    """
     y = np.arange(len(table))[::-1]
     errors = [
         np.maximum(table["value"] - table["low"], 0),
@@ -59,7 +74,7 @@ def intervals(axis, table, colour=BONAFIDE, floor: float | None = None) -> None:
     axis.errorbar(table["value"], y, xerr=errors, fmt="o", color=colour, capsize=3)
     axis.set_yticks(y, table.index)
     if floor is not None:
-        axis.axvline(floor, color=GREY, linestyle="--", label=f"floor: all real, {floor:.3f}")
+        axis.axvline(floor, color=GREY, linestyle="--", label=f"all called bona fide: {floor:.3f}")
         axis.legend(loc="lower right")
 
 
@@ -74,38 +89,35 @@ def timeline(
     title: str,
     size: tuple[float, float] = (9, 5.5),
 ) -> None:
-    """Waveform, spectrogram and probability of bona fide over time as one PNG; `flagged` [(start s, end s)] is shaded.
+    """Save waveform, spectrogram and probability of bona fide over time as one PNG.
 
-    Args: `path` a file or a buffer; `p` of each `step_s` seconds, NaN where nothing is said of it; `size` in inches.
+    Args:
+        path: a file or a binary buffer.
+        wave, rate: the recording, full scale ±1, and its sampling rate in Hz.
+        p: probability of bona fide for each `step_s` seconds, NaN where it is unknown.
+        threshold: drawn as a dashed line; above it is bona fide.
+        flagged: [(start, end)] in s, shaded.
+        size: width and height in inches.
     """
     end = len(wave) / rate
     fig, axes = plt.subplots(3, 1, figsize=size, sharex=True, height_ratios=(1, 1.6, 1.4))
-    every = max(1, len(wave) // 500_000)  # samples are shown of a long one
-    axes[0].plot(np.arange(0, len(wave), every) / rate, wave[::every], color=GREY, lw=0.4)
+    step = max(1, len(wave) // 500_000)  # of a long recording every second, third … sample
+    axes[0].plot(np.arange(0, len(wave), step) / rate, wave[::step], color=GREY, lw=0.4)
     axes[0].set(ylabel="wave")
-    axes[0].set_title(title, parse_math=False)  # the name of a file
+    axes[0].set_title(title, parse_math=False)  # a file's name may hold dollar signs
     spectrogram(axes[1], wave, rate, "")
     axes[1].set(xlabel="")
+    edges = np.minimum(np.arange(len(p) + 1) * step_s, end)
     axes[2].stairs(
-        p,
-        np.minimum(np.arange(len(p) + 1) * step_s, end),
-        color=BONAFIDE,
-        lw=2,
-        baseline=None,
-        label="overlapping windows",
+        p, edges, color=BONAFIDE, lw=2, baseline=None, label="mean of overlapping windows"
     )
     axes[2].axhline(threshold, color=GREY, ls="--", label="bona fide above")
     axes[2].set(xlabel="time (s)", ylabel="p(bona fide)", ylim=(-0.03, 1.03), xlim=(0, end))
-    for number, (a, b) in enumerate(flagged):
-        for axis in axes[[0, 2]]:
-            axis.axvspan(
-                a,
-                min(b, end),
-                color=SPOOF,
-                alpha=0.25,
-                lw=0,
-                label="flagged" if axis is axes[2] and not number else None,
-            )
+    shade = {"color": SPOOF, "alpha": 0.25, "lw": 0}
+    for number, (start, stop) in enumerate(flagged):
+        axes[0].axvspan(start, min(stop, end), **shade)
+        label = "flagged" if number == 0 else None  # once in the legend
+        axes[2].axvspan(start, min(stop, end), label=label, **shade)
     axes[2].legend(loc="upper right", fontsize=9, ncols=3)
     fig.savefig(path, dpi=110, format="png")
     plt.close(fig)

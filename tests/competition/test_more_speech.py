@@ -1,25 +1,39 @@
-"""More real speech is other recordings of the same voices."""
+"""More bona fide speech is other recordings of the same voices."""
 
 import numpy as np
+import pandas as pd
+import pytest
 
 from utils.audio import dsp
-from utils.competition import build, more_speech, selection
+from utils.competition import more_speech, plans, selection
+
+PLAN = "smoke"  # its sources are downloaded by other tests too
 
 
-def test_more_real_speech_is_other_recordings_of_the_same_voices():
-    """The plan of `smoke`: its sources are downloaded by other tests too."""
-    plan = build.PLANS["smoke"]["train"]
-    chosen = selection.choose_bonafide("train", plan, [])
-    train = more_speech.pd.DataFrame([vars(clip) for clip in chosen])
-    waves, rows = more_speech.more_bonafide(train, 0, "smoke", times=2)
-    assert len(waves) == len(rows) > len(train) / 2 and set(train["group"].iloc[rows]) <= set(
-        train["group"]
-    )
-    every, _ = more_speech.more_bonafide(
-        train.assign(made_from="something else"), 0, "smoke", times=2
-    )
-    assert len(every) == len(waves) + len(train) and all(
-        len(dsp.check_wave(wave, "more")) > 8000 for wave in waves
-    )
-    again, _ = more_speech.more_bonafide(train, 0, "smoke", times=2)
-    assert all(np.array_equal(a, b) for a, b in zip(waves, again, strict=True))
+@pytest.fixture(scope="module")
+def train():
+    chosen = selection.choose_bonafide("train", plans.PLANS[PLAN]["train"], [])
+    return pd.DataFrame([vars(clip) for clip in chosen])
+
+
+@pytest.fixture(scope="module")
+def more(train):
+    return more_speech.more_bonafide(train, 0, PLAN, times=2)
+
+
+def test_further_recordings_are_of_the_same_groups(train, more):
+    waves, rows = more
+    assert len(waves) == len(rows) > len(train) / 2
+    assert set(train["group"].iloc[rows]) <= set(train["group"])
+    assert all(len(dsp.check_wave(wave, "more")) > 8000 for wave in waves)
+
+
+def test_recordings_of_the_training_clips_are_left_out(train, more):
+    unknown = train.assign(made_from="something else")
+    everything, _ = more_speech.more_bonafide(unknown, 0, PLAN, times=2)
+    assert len(everything) == len(more[0]) + len(train)
+
+
+def test_further_recordings_repeat(train, more):
+    again, _ = more_speech.more_bonafide(train, 0, PLAN, times=2)
+    assert all(np.array_equal(a, b) for a, b in zip(more[0], again, strict=True))

@@ -1,9 +1,9 @@
-"""Over 500 files of 43 kinds that are no speech to score: each is named with its reason, the good ones beside them are scored."""
+"""Over 500 files that cannot be scored: each is named with its reason, good ones are scored."""
 
+import contextlib
 import io
 import json
 import os
-import shutil
 import struct
 import zipfile
 import zlib
@@ -13,22 +13,16 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from tests.audio.test_audio import encode
+from tests import helpers
 from utils.audio import reading
-from utils.detector import scoring
+from utils.detector import command
 
-EACH = 14  # files a kind
+FILES_PER_KIND = 14
 
 
 def encoded(wave, form, subtype, rate=8000):
     buffer = io.BytesIO()
     sf.write(buffer, wave, rate, format=form, subtype=subtype)
-    return buffer.getvalue()
-
-
-def ffmpeg(wave, container, encoder, rate=16000):
-    buffer = io.BytesIO()
-    encode(buffer, wave, container, encoder, rate)
     return buffer.getvalue()
 
 
@@ -68,7 +62,7 @@ def kinds(wave):
     ogg, mp3, m4a = (
         encoded(wave, "OGG", "OPUS"),
         encoded(wave, "MP3", "MPEG_LAYER_III"),
-        ffmpeg(wave, "mp4", "aac"),
+        helpers.encoded(wave, "mp4", "aac"),
     )
     noise = np.float32(1e-5)
     return {
@@ -146,7 +140,7 @@ def folder(tmp_path_factory):
     )
     made = kinds(wave)
     for kind, (suffix, make) in made.items():
-        for number in range(EACH):
+        for number in range(FILES_PER_KIND):
             (home / f"{kind} {number}.{suffix}").write_bytes(make(rng))
     (home / "a folder.wav").mkdir()
     (home / "to nowhere.wav").symlink_to(home / "nowhere")
@@ -157,42 +151,57 @@ def folder(tmp_path_factory):
     for name in ("good.wav", "goöd “2”.wav"):
         reading.write(home / name, wave)
     assert len(made) >= 37
-    return home, len(made) * EACH + 6
+    return home, len(made) * FILES_PER_KIND + 6
 
 
-def test_each_is_named_and_the_good_ones_are_scored(folder, tmp_path, capfd):
-    home, bad = folder
-    assert bad >= 500
-    status = scoring.main(
-        [
-            str(home),
-            "--out",
-            str(tmp_path / "scores.json"),
-            "--no-language",
-            "--timeline",
-            str(tmp_path / "times"),
-        ]
-    )
-    out, err = capfd.readouterr()
-    assert status == 1 and "Traceback" not in err and "Exception" not in err
-    rows = json.loads((tmp_path / "scores.json").read_text())
-    scored = [row["file"].rsplit("/", 1)[1] for row in rows if row["p_bona_fide"] is not None]
-    assert sorted(scored) == ["good.wav", "goöd “2”.wav"]
-    assert len(rows) == bad + 2 and all(row["note"] for row in rows if row["p_bona_fide"] is None)
+@pytest.fixture(scope="module")
+def scored(folder, tmp_path_factory):
+    """Score the folder: (exit status, standard error, rows of the table, folder of timelines)."""
+    out = tmp_path_factory.mktemp("out")
+    arguments = [folder[0], "--out", out / "scores.json", "--timeline", out / "timelines"]
+    with contextlib.redirect_stderr(io.StringIO()) as errors:
+        status = command.main([*map(str, arguments), "--no-language"])
+    rows = json.loads((out / "scores.json").read_text())
+    return status, errors.getvalue(), rows, out / "timelines"
+
+
+def name_of(row):
+    return row["file"].rsplit("/", 1)[1]
+
+
+@pytest.mark.slow
+def test_good_files_are_scored_beside_500_bad_ones(scored):
+    _, _, rows, _ = scored
+    names = sorted(name_of(row) for row in rows if row["p_bona_fide"] is not None)
+    assert names == ["good.wav", "goöd “2”.wav"]
+
+
+@pytest.mark.slow
+def test_every_bad_file_has_a_reason_in_the_table(folder, scored):
+    _, bad = folder
+    _, _, rows, _ = scored
+    reasons = [row["note"] for row in rows if row["p_bona_fide"] is None]
+    assert len(reasons) == bad >= 500 and all(reasons)
+
+
+@pytest.mark.slow
+def test_every_bad_file_is_named_on_standard_error_without_a_traceback(scored):
+    status, errors, rows, _ = scored
+    assert status == 1 and "Traceback" not in errors and "Exception" not in errors
     for row in rows:
-        name = row["file"].rsplit("/", 1)[1]
-        assert row["p_bona_fide"] is not None or name in err, name
-    assert len(list((tmp_path / "times").iterdir())) == 4
+        assert row["p_bona_fide"] is not None or name_of(row) in errors, name_of(row)
 
 
-def test_where_nothing_can_be_written_it_says_so(folder, tmp_path, capsys):
-    home, _ = folder
+@pytest.mark.slow
+def test_only_good_files_get_a_timeline(scored):
+    assert len(list(scored[3].iterdir())) == 4
+
+
+@pytest.mark.parametrize("option", ["--out", "--submission", "--timeline"])
+def test_a_place_that_cannot_be_written_to_is_named(toy, option, tmp_path, capsys):
     (tmp_path / "file").write_text("in the way")
-    shutil.copy(home / "good.wav", tmp_path / "good.wav")
-    for options in (
-        ["--out", str(tmp_path / "file" / "scores.csv")],
-        ["--timeline", str(tmp_path / "file")],
-        ["--submission", str(tmp_path / "file" / "hand_in.csv")],
-    ):
-        assert scoring.main([str(tmp_path / "good.wav"), "--no-language", *options]) == 1
-        assert "FAILED: " in capsys.readouterr().err, options
+    reading.write(tmp_path / "hiss.wav", toy.waves[0])
+    place = tmp_path / "file" if option == "--timeline" else tmp_path / "file" / "table.csv"
+    arguments = [tmp_path / "hiss.wav", "--detector", toy.folder, option, place]
+    assert command.main([*map(str, arguments), "--no-language"]) == 1
+    assert "FAILED: " in capsys.readouterr().err

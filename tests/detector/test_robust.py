@@ -1,4 +1,4 @@
-"""No room, no folder, a clock that jumps: a message, and nothing that was there is lost."""
+"""A full disk, no folder to write to, a clock that jumps: a message, and nothing is lost."""
 
 import os
 import resource
@@ -12,78 +12,76 @@ import pytest
 
 from utils import feature_cache, paths
 from utils.audio import reading
-from utils.detector import detector
-from utils.models import classifiers, pooled_features
-from utils.pipeline import profiles, run
-
-PROGRAM = "import sys, torch; torch.set_num_threads(1)\nfrom utils import {0}\nsys.exit({0}.main(sys.argv[1:]))"
+from utils.pipeline import steps
 
 
-def call(module, *arguments, largest=None, **environment):
-    """Run a module's command in a process that cannot write files of more than `largest` bytes; (status, standard error)."""
+def run_module(module, *arguments, largest=None, **environment):
+    """Run `python -m <module>`; (exit status, standard error).
+
+    Args: `largest` number of bytes that it can write to one file; None: any.
+    """
 
     def limit():
         if largest:
             resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
 
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM.format(module), *map(str, arguments)],
+        [sys.executable, "-m", module, *map(str, arguments)],
         cwd=paths.ROOT,
         capture_output=True,
         text=True,
         timeout=300,
         preexec_fn=limit,
-        env=os.environ | {"PYTHONPATH": str(paths.ROOT)} | environment,
+        env=os.environ | {"PYTHONPATH": str(paths.ROOT), "OMP_NUM_THREADS": "1"} | environment,
     )
     return done.returncode, done.stderr
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """(folder of a detector of hisses, folder of 40 hisses)."""
-    rng, home, clips = (
-        np.random.default_rng(0),
-        tmp_path_factory.mktemp("detector"),
-        tmp_path_factory.mktemp("clips"),
-    )
-    waves = [rng.normal(size=8000).astype(np.float32) * 0.1 * (1 + i % 2) for i in range(8)]
-    model = classifiers.fit_svm(
-        pooled_features.features_in_this_process(waves, {"ge2e": (0,)}), np.arange(8) % 2
-    )
-    rows = pd.DataFrame({"label": [0] * 8, "system": "s", "page": "p", "language": "en"})
-    detector.save(home, model, 1.0, 0.0, {"depths": [("ge2e", (0,))], "threshold": 0.5}, rows)
+@pytest.fixture
+def score(toy, tmp_path):
+    """Score 40 clips into scores.csv, which holds the table of yesterday, with the toy detector."""
+    clips = tmp_path / "clips"
+    clips.mkdir()
     for i in range(40):
-        reading.write(clips / f"a clip with a long name that fills the table {i}.wav", waves[i % 8])
-    return home, clips
+        name = f"a clip with a long name that fills the table {i}.wav"
+        reading.write(clips / name, toy.waves[i % 8])
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "scores.csv").write_text("the table of yesterday")
+
+    def run_it(largest=None):
+        options = ["--detector", toy.folder, "--no-language", "--out", tmp_path / "out/scores.csv"]
+        return run_module("utils.predict", clips, *options, largest=largest)
+
+    return run_it
 
 
-def test_no_room_for_the_table(folder, tmp_path):
-    home, clips = folder
-    out = tmp_path / "scores.csv"
-    out.write_text("the table of yesterday")
-    status, told = call(
-        "predict", clips, "--detector", home, "--no-language", "--out", out, largest=3000
-    )
-    assert status == 1 and "FAILED: " in told and "too large" in told and "Traceback" not in told
-    assert out.read_text() == "the table of yesterday"  # it was not half overwritten
-    status, told = call("predict", clips, "--detector", home, "--no-language", "--out", out)
-    assert status == 0 and len(pd.read_csv(out)) == 40
-    assert [p.name for p in tmp_path.iterdir()] == ["scores.csv"]  # nothing half done is left
+@pytest.mark.slow
+def test_without_room_for_the_table_the_old_one_stays(score, tmp_path):
+    status, errors = score(largest=3000)
+    assert status == 1 and "FAILED: " in errors and "too large" in errors
+    assert "Traceback" not in errors
+    assert (tmp_path / "out" / "scores.csv").read_text() == "the table of yesterday"
 
 
-def test_no_folder_to_write_to(tmp_path):
+@pytest.mark.slow
+def test_a_second_start_after_a_full_disk_leaves_nothing_half_done(score, tmp_path):
+    score(largest=3000)
+    status, errors = score()
+    assert status == 0, errors
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["scores.csv"]
+    assert len(pd.read_csv(tmp_path / "out" / "scores.csv")) == 40
+
+
+def test_a_run_without_a_folder_to_write_to_names_it(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    status, told = call("run", "--profile", "smoke", DFS_HOME=str(tmp_path / "file" / "home"))
-    assert (
-        status == 1
-        and "FAILED: " in told
-        and str(tmp_path / "file") in told
-        and "Traceback" not in told
+    status, errors = run_module(
+        "utils.pipeline.run", "--profile", "smoke", DFS_HOME=str(tmp_path / "file" / "home")
     )
+    assert status == 1 and "FAILED: " in errors and "Traceback" not in errors
+    assert str(tmp_path / "file") in errors
 
 
-def test_a_clock_that_jumps(tmp_path, monkeypatch):
-    """What was used last is known by counting, what is finished by content: no date decides."""
+def test_the_cache_drops_what_was_used_longest_ago_though_the_clock_jumps(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "CACHE", tmp_path)
     for i, now in enumerate((2e9, 1e9, 3e9, 0.0)):
         monkeypatch.setattr(time, "time", lambda now=now: now)
@@ -91,7 +89,9 @@ def test_a_clock_that_jumps(tmp_path, monkeypatch):
     feature_cache.get(["result 0"])
     feature_cache.put({"new": np.zeros(1)}, limit_mb=1)
     assert set(feature_cache.get(["result 0", "result 1", "new"])) == {"result 0", "new"}
-    monkeypatch.undo()
+
+
+def test_a_finished_step_stays_finished_whatever_the_dates_of_its_files():
     folder = paths.run_dir("clock")
     (folder / "a.txt").write_text("x")
     paths.write_json(
@@ -100,4 +100,4 @@ def test_a_clock_that_jumps(tmp_path, monkeypatch):
     )
     for date in (0, 4e9):
         os.utime(folder / "a.txt", (date, date))
-        assert run.is_finished(profiles.Step("one"), folder, "d")
+        assert steps.is_finished(steps.Step("one"), folder, "d")

@@ -11,9 +11,10 @@ from utils import parallel
 from utils.audio import reading
 from utils.detector import batch_scoring
 from utils.evaluation import benchmark
-from utils.models import classifiers, inference
+from utils.models import classifiers
 
 pytest.importorskip("ray", reason="pip install ray")
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
@@ -30,49 +31,66 @@ def cluster(monkeypatch):
     parallel._staying.cache_clear()
 
 
-def work(number: int, wave: np.ndarray, marks: Path) -> float:
+def work(number: int, wave: np.ndarray, folder: Path) -> float:
     """A job that changes its array in place; the third one's process is killed the first time."""
-    if number == 3 and not (marks / "killed").exists():
-        (marks / "killed").touch()
+    if number == 3 and not (folder / "killed").exists():
+        (folder / "killed").touch()
         os.kill(os.getpid(), 9)
-    (marks / f"{number} by {os.getpid()}").touch()
+    (folder / f"{number} by {os.getpid()}").touch()
     wave *= number
     return float(wave.sum())
 
 
 def test_a_killed_worker_is_replaced_and_jobs_come_in_order(cluster, tmp_path):
     waves = [np.arange(100_000, dtype=np.float32) for _ in range(6)]
-    found = parallel.run_in_processes(work, [(i, wave, tmp_path) for i, wave in enumerate(waves)])
-    assert found == [float((np.arange(100_000, dtype=np.float32) * i).sum()) for i in range(6)]
-    assert (tmp_path / "killed").exists() and len(
-        {p.name.split()[-1] for p in tmp_path.glob("* by *")} - {str(os.getpid())}
-    ) >= 2
+    sums = parallel.run_in_processes(work, [(i, wave, tmp_path) for i, wave in enumerate(waves)])
+    assert sums == [float((np.arange(100_000, dtype=np.float32) * i).sum()) for i in range(6)]
+    assert (tmp_path / "killed").exists()
+    workers = {path.name.split()[-1] for path in tmp_path.glob("* by *")}
+    assert len(workers - {str(os.getpid())}) >= 2
+
+
+def test_an_error_of_a_job_is_raised_here(cluster):
     with pytest.raises(ZeroDivisionError):
         parallel.run_in_processes(divmod, [(1, 0)])
 
 
-def test_a_kernel_is_that_of_the_local_engine(cluster, monkeypatch):
-    """To the byte, where workers of Ray have one thread of BLAS and ours would have as many as there are cores."""
+@pytest.fixture
+def use_local_engine(monkeypatch):
+    """A function that goes from the cluster to the processes of this machine."""
+
+    def switch():
+        monkeypatch.setenv("DFS_ENGINE", "local")
+        parallel._staying.cache_clear()
+
+    return switch
+
+
+def test_svm_scores_are_those_of_the_local_engine(cluster, use_local_engine):
+    """To the byte: Ray's workers have one thread of BLAS, ours could have one for each core."""
     rng = np.random.default_rng(0)
     job = rng.normal(size=(60, 1536)), np.arange(60) % 2, rng.normal(size=(20, 1536))
-    (there,) = parallel.run_in_processes(classifiers.svm_scores, [job])
+    (on_cluster,) = parallel.run_in_processes(classifiers.svm_scores, [job])
+    use_local_engine()
+    (local,) = parallel.run_in_processes(classifiers.svm_scores, [job])
+    assert np.array_equal(on_cluster, local)
+
+
+def test_jobs_of_the_local_engine_have_one_thread_of_blas(monkeypatch):
     monkeypatch.setenv("DFS_ENGINE", "local")
-    parallel._staying.cache_clear()
-    (here,) = parallel.run_in_processes(classifiers.svm_scores, [job])
-    assert np.array_equal(there, here)
     (libraries,) = parallel.run_in_processes(threadpool_info, [()])
     assert libraries and all(library["num_threads"] == 1 for library in libraries)
 
 
-def test_scores_are_those_of_the_local_engine(cluster, tmp_path, monkeypatch):
-    rng, files = np.random.default_rng(0), []
-    for i in range(6):
-        reading.write(tmp_path / f"{i}.wav", rng.standard_normal(8000 + 500 * i) * 0.1)
-        files.append(tmp_path / f"{i}.wav")
-    monkeypatch.setattr(inference, "SHARD", 2)
-    there = list(batch_scoring.score_files(files, benchmark.random_engine, ("ge2e", 1, "fp32")))
-    monkeypatch.setenv("DFS_ENGINE", "local")
-    here = list(
-        batch_scoring.score_files(files, benchmark.random_engine, ("ge2e", 1, "fp32"), processes=2)
-    )
-    assert there == here and all(row["score"] for row in here)
+def test_scores_of_files_are_those_of_the_local_engine(
+    cluster, use_local_engine, tmp_path, monkeypatch
+):
+    rng, files = np.random.default_rng(0), [tmp_path / f"{i}.wav" for i in range(6)]
+    for i, file in enumerate(files):
+        reading.write(file, rng.standard_normal(8000 + 500 * i) * 0.1)
+    monkeypatch.setattr(batch_scoring, "SHARD_FILES", 2)
+    engine = benchmark.random_engine, ("ge2e", 1, "fp32")
+    on_cluster = list(batch_scoring.score_files(files, *engine))
+    use_local_engine()
+    local = list(batch_scoring.score_files(files, *engine, processes=2))
+    assert on_cluster == local and all(row["score"] for row in local)

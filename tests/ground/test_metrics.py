@@ -12,16 +12,13 @@ from utils import metrics
 
 def test_f1_by_hand_for_both_classes():
     labels, decisions = [1, 1, 1, 0, 0], [1, 0, 1, 1, 0]
-    assert metrics.f1(labels, decisions) == pytest.approx(
-        2 * 2 / (2 * 2 + 1 + 1), abs=1e-12
-    )  # TP 2, FP 1, FN 1
-    assert metrics.f1(labels, decisions, positive=0) == pytest.approx(
-        2 * 1 / (2 * 1 + 1 + 1), abs=1e-12
-    )
-    assert metrics.f1([0, 0], [0, 0]) == 0.0
+    # bona fide: TP 2, FP 1, FN 1; spoof: TP 1, FP 1, FN 1
+    assert metrics.f1(labels, decisions) == pytest.approx(4 / 6, abs=1e-12)
+    assert metrics.f1(labels, decisions, positive=0) == pytest.approx(2 / 4, abs=1e-12)
+    assert metrics.f1([0, 1], [1, 0]) == metrics.f1([0, 1], [0, 0]) == 0.0
 
 
-def test_all_real_floor_is_what_all_real_scores():
+def test_the_floor_is_f1_of_calling_all_bona_fide():
     labels = [1] * 7 + [0] * 13
     assert metrics.all_bonafide_f1(labels) == pytest.approx(2 * 0.35 / 1.35, abs=1e-12)
     assert metrics.all_bonafide_f1(labels) == pytest.approx(f1_score(labels, [1] * 20), abs=1e-12)
@@ -32,16 +29,10 @@ def test_all_real_floor_is_what_all_real_scores():
     [
         ([0, 0, 1, 1], [1, 2, 3, 4], 0.0),  # separated
         ([1, 1, 0, 0], [1, 2, 3, 4], 1.0),  # separated the wrong way round
-        (
-            [0, 0, 1, 1],
-            [1, 3, 2, 4],
-            0.5,
-        ),  # above 2: accepts 3 of {1, 3} = 1/2, misses 2 of {2, 4} = 1/2
-        (
-            [0, 1, 0, 1, 0, 1],
-            [1, 2, 3, 4, 5, 6],
-            1 / 3,
-        ),  # above 4: 5 accepted of three, 2 and 4 missed; above 3: 1/3 each
+        # above 2: accepts 3 of {1, 3} = 1/2, misses 2 of {2, 4} = 1/2
+        ([0, 0, 1, 1], [1, 3, 2, 4], 0.5),
+        # above 3: accepts 5 of {1, 3, 5} = 1/3, misses 2 of {2, 4, 6} = 1/3
+        ([0, 1, 0, 1, 0, 1], [1, 2, 3, 4, 5, 6], 1 / 3),
         ([0, 1], [5, 5], 0.5),  # one tie: the line from (0, 1) to (1, 0) crosses in the middle
     ],
 )
@@ -58,18 +49,29 @@ def test_eer_does_not_depend_on_scale_and_mirrors():
     assert metrics.eer(labels, scores) == pytest.approx(metrics.eer(1 - labels, -scores), abs=1e-9)
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_as_others_compute_it(seed):
-    """To 1e-9: EER as the root of the interpolated ROC, AUC as Mann and Whitney's U, minDCF as the least of all thresholds' costs,
-    Cllr as scikit-learn's log loss of equal classes, ECE from its calibration curve, the prior as the likelihood's greatest."""
-    rng = np.random.default_rng(seed)
+@pytest.fixture(params=range(5))
+def scored(request):
+    """(labels, log-likelihood ratios) of 400 clips, 120 of them bona fide."""
+    rng = np.random.default_rng(request.param)
     labels = rng.permutation(np.arange(400) % 10 < 3).astype(int)
-    llr = 1.5 * (labels - 0.5) + rng.standard_normal(400)
+    return labels, 1.5 * (labels - 0.5) + rng.standard_normal(400)
+
+
+def test_eer_is_where_the_interpolated_roc_crosses(scored):
+    labels, llr = scored
     false_accept, true_accept, _ = roc_curve(labels, llr, drop_intermediate=False)
     root = brentq(lambda x: 1 - x - np.interp(x, false_accept, true_accept), 0, 1, xtol=1e-13)
     assert metrics.eer(labels, llr) == pytest.approx(root, abs=1e-9)
-    pairs = mannwhitneyu(llr[labels == 1], llr[labels == 0]).statistic / (120 * 280)
-    assert metrics.auc(labels, llr) == pytest.approx(pairs, abs=1e-9)
+
+
+def test_auc_is_mann_and_whitneys_u(scored):
+    labels, llr = scored
+    u = mannwhitneyu(llr[labels == 1], llr[labels == 0]).statistic
+    assert metrics.auc(labels, llr) == pytest.approx(u / (120 * 280), abs=1e-9)
+
+
+def test_min_dcf_is_the_least_cost_of_all_thresholds(scored):
+    labels, llr = scored
     cuts = [llr.min() - 1, *llr]
     costs = [
         (0.95 * (llr[labels == 1] <= cut).mean() + 0.5 * (llr[labels == 0] > cut).mean()) / 0.5
@@ -77,17 +79,27 @@ def test_as_others_compute_it(seed):
     ]
     assert [metrics.dcf(labels, llr, cut) for cut in cuts] == pytest.approx(costs, abs=1e-9)
     assert metrics.dcf(labels, llr) == pytest.approx(min(costs), abs=1e-9)
-    p = 1 / (1 + np.exp(-llr))
+
+
+def test_cllr_is_log_loss_with_classes_of_equal_weight(scored):
+    labels, llr = scored
     even = np.where(labels == 1, 1 / 120, 1 / 280)
-    assert metrics.cllr(labels, llr) == pytest.approx(
-        log_loss(labels, p, sample_weight=even) / np.log(2), abs=1e-9
-    )
+    loss = log_loss(labels, 1 / (1 + np.exp(-llr)), sample_weight=even)
+    assert metrics.cllr(labels, llr) == pytest.approx(loss / np.log(2), abs=1e-9)
+
+
+def test_ece_is_that_of_scikit_learns_calibration_curve(scored):
+    labels, llr = scored
+    p = 1 / (1 + np.exp(-llr))
     bonafide, stated = calibration_curve(labels, p, n_bins=10)
     counts = np.histogram(p, np.linspace(0, 1, 11))[0]
-    assert metrics.ece(labels, p) == pytest.approx(
-        np.abs(bonafide - stated) @ counts[counts > 0] / 400, abs=1e-9
-    )
-    ratio = p / (1 - p)  # p is a posterior at equal priors
+    expected = np.abs(bonafide - stated) @ counts[counts > 0] / 400
+    assert metrics.ece(labels, p) == pytest.approx(expected, abs=1e-9)
+
+
+def test_the_estimated_prior_is_the_most_likely_one(scored):
+    p = 1 / (1 + np.exp(-scored[1]))
+    ratio = p / (1 - p)  # p holds for equal priors
     likeliest = brentq(
         lambda t: ((ratio - 1) / (t * ratio + 1 - t)).mean(), 1e-6, 1 - 1e-6, xtol=1e-13
     )
@@ -95,10 +107,8 @@ def test_as_others_compute_it(seed):
 
 
 def test_auc_counts_pairs():
-    labels, scores = (
-        [1, 0, 1, 0],
-        [0.9, 0.8, 0.4, 0.4],
-    )  # pairs: .9>.8, .9>.4, .4<.8, .4=.4 → (1+1+0+½)/4
+    # pairs: .9>.8, .9>.4, .4<.8, .4=.4 → (1+1+0+½)/4
+    labels, scores = [1, 0, 1, 0], [0.9, 0.8, 0.4, 0.4]
     assert metrics.auc(labels, scores) == pytest.approx(2.5 / 4, abs=1e-12)
 
 
@@ -110,22 +120,54 @@ def test_bad_input_is_refused(bad):
         metrics.auc(*bad)
 
 
-def test_eer_needs_both_classes():
+@pytest.mark.parametrize("metric", [metrics.eer, metrics.auc, metrics.dcf, metrics.cllr])
+@pytest.mark.parametrize("label", [0, 1])
+def test_metrics_of_two_classes_refuse_one(metric, label):
+    """AUC gave NaN, which made whole intervals NaN."""
     with pytest.raises(ValueError, match="both classes"):
-        metrics.eer([1, 1], [0.1, 0.2])
+        metric([label, label], [0.1, 0.2])
 
 
-def test_best_threshold_finds_the_best_of_all_cuts():
+def test_f1_refuses_clips_without_its_class():
+    """It gave 0, which counted in intervals."""
+    with pytest.raises(ValueError, match="F1 of class 1 needs clips"):
+        metrics.f1([0, 0], [0, 1])
+    with pytest.raises(ValueError, match="F1 of class 0 needs clips"):
+        metrics.f1([1, 1], [0, 1], positive=0)
+
+
+def slow_best_threshold(labels, scores, positive):
+    """The definition, one scikit-learn call for each threshold."""
+    values = np.unique(scores)
+    cuts = np.concatenate([[values[0] - 1], (values[1:] + values[:-1]) / 2, [values[-1] + 1]])
+    f1s = np.array(
+        [f1_score(labels, scores > cut, pos_label=positive, zero_division=0) for cut in cuts]
+    )
+    best = np.flatnonzero(f1s == f1s.max())
+    return float(cuts[best[len(best) // 2]]), float(f1s.max())
+
+
+@pytest.mark.parametrize("positive", [0, 1])
+@pytest.mark.parametrize("kind", ["continuous", "ties", "neighbours", "two values", "one class"])
+def test_the_best_threshold_is_that_of_the_definition(positive, kind):
     rng = np.random.default_rng(2)
-    labels = rng.integers(0, 2, 60)
-    scores = labels + rng.standard_normal(60)
-    cut, best = metrics.best_threshold(labels, scores)
-    every = [metrics.f1(labels, (scores > c).astype(int)) for c in np.linspace(-4, 5, 2001)]
-    assert best == pytest.approx(max(every), abs=1e-12)
-    assert metrics.f1(labels, (scores > cut).astype(int)) == pytest.approx(best, abs=1e-12)
+    for _ in range(10):
+        size = int(rng.integers(1, 40))
+        labels = rng.integers(0, 2, size)
+        scores = labels + rng.standard_normal(size)
+        if kind == "ties":
+            scores = np.round(scores)
+        elif kind == "neighbours":  # half-way between these is one of the two
+            scores = np.where(rng.random(size) < 0.5, 1.0, np.nextafter(1.0, 2.0))
+        elif kind == "two values":
+            scores = (scores > 0.5).astype(float)
+        elif kind == "one class":
+            labels = np.full(size, positive)
+        expected = slow_best_threshold(labels, scores, positive)
+        assert metrics.best_threshold(labels, scores, positive) == expected
 
 
-def test_group_bootstrap_draws_groups_not_clips():
+def test_group_bootstrap_samples_groups_and_not_clips():
     groups = np.repeat(np.arange(4), 100)
     values = np.repeat([0.0, 1.0, 0.0, 1.0], 100)  # all the variance lies between groups
     low, high = metrics.group_bootstrap(np.mean, groups, values, repeats=400, seed=3)
@@ -134,42 +176,56 @@ def test_group_bootstrap_draws_groups_not_clips():
     assert 0.4 < low < 0.5 < high < 0.6
 
 
-def test_prior_is_moved_and_found():
+def test_samples_of_one_class_do_not_spoil_an_interval():
+    """They made it (nan, nan): of three groups one has both classes."""
+    groups = np.array(["a", "a", "b", "c"])
+    labels, scores = np.array([1, 0, 1, 0]), np.array([0.9, 0.2, 0.6, 0.4])
+    low, high = metrics.group_bootstrap(metrics.auc, groups, labels, scores, repeats=200)
+    assert low == high == 1.0
+
+
+def test_the_interval_of_what_is_never_defined_is_nan():
+    """It was an IndexError."""
+    one_class = np.ones(4, int)
+    found = metrics.group_bootstrap(metrics.auc, np.arange(4), one_class, np.arange(4.0))
+    assert np.isnan(found).all()
+    with pytest.raises(ValueError, match="no clips"):
+        metrics.group_bootstrap(metrics.auc, [], [], [])
+
+
+def test_a_prior_is_shifted_and_estimated():
     assert metrics.shift_prior(0.5, 0.5, 0.2) == pytest.approx(0.2, abs=1e-12)
-    assert metrics.shift_prior(0.8, 0.5, 0.2) == pytest.approx(
-        0.5, abs=1e-12
-    )  # odds 4, times a quarter
+    # odds of 4, times a quarter
+    assert metrics.shift_prior(0.8, 0.5, 0.2) == pytest.approx(0.5, abs=1e-12)
     rng = np.random.default_rng(4)
     labels = rng.random(20000) < 0.3
     score = np.where(labels, 1.0, -1.0) + rng.standard_normal(20000)
-    trained_at_half = 1 / (
-        1 + np.exp(-2 * score)
-    )  # exact posterior for two unit Gaussians at ±1 and equal priors
+    # exact for two unit Gaussians at ±1 and equal priors
+    trained_at_half = 1 / (1 + np.exp(-2 * score))
     assert metrics.estimate_prior(trained_at_half, 0.5) == pytest.approx(0.3, abs=0.02)
 
 
 def test_threshold_of_best_expected_f1_by_hand():
-    # one called real: 2 · 0.9 / (1 + 1.5) = 0.72; two: 2 · 1.4 / 3.5 = 0.8; three: 2 · 1.5 / 4.5 = 0.67: half of 0.8
-    assert metrics.f1_threshold([0.5, 0.1, 0.9]) == pytest.approx(0.4, abs=1e-12)
-    assert metrics.f1_threshold([1, 0, 1, 0]) == 0.5
+    # one called bona fide: 2 · 0.9 / (1 + 1.5) = 0.72; two: 2 · 1.4 / 3.5 = 0.8; three:
+    # 2 · 1.5 / 4.5 = 0.67; the threshold is half of 0.8
+    assert metrics.expected_f1_threshold([0.5, 0.1, 0.9]) == pytest.approx(0.4, abs=1e-12)
+    assert metrics.expected_f1_threshold([1, 0, 1, 0]) == 0.5
     rng = np.random.default_rng(5)
     labels = rng.random(40000) < 0.1
     p = metrics.shift_prior(
         1 / (1 + np.exp(-2 * (np.where(labels, 1.0, -1.0) + rng.standard_normal(40000)))), 0.5, 0.1
     )
-    best = metrics.f1(
-        labels, p > metrics.f1_threshold(p)
-    )  # calibrated, it is as good as the threshold that labels would choose
-    assert best == pytest.approx(
-        max(metrics.f1(labels, p > cut) for cut in np.linspace(0.01, 0.99, 99)), abs=0.01
-    )
+    # on calibrated probabilities it is as good as the threshold that labels would choose
+    found = metrics.f1(labels, p > metrics.expected_f1_threshold(p))
+    best = max(metrics.f1(labels, p > cut) for cut in np.linspace(0.01, 0.99, 99))
+    assert found == pytest.approx(best, abs=0.01)
     for wrong in ([], [0.0, 0.0], [1.2], [float("nan")]):
         with pytest.raises(ValueError, match="between 0 and 1"):
-            metrics.f1_threshold(wrong)
+            metrics.expected_f1_threshold(wrong)
 
 
 def test_calibration_error_by_hand():
-    # bin 0.2–0.3: two clips, one real, mean 0.25 → gap 0.25; bin 0.9–1: two clips, both real, mean 0.95 → gap 0.05
+    # bin 0.2–0.3: one of two is bona fide, mean 0.245; bin 0.9–1: both are, mean 0.95
     assert metrics.ece([1, 0, 1, 1], [0.2, 0.29, 0.9, 1.0], 10) == pytest.approx(
         0.5 * abs(0.5 - 0.245) + 0.5 * 0.05, abs=1e-12
     )
@@ -178,20 +234,19 @@ def test_calibration_error_by_hand():
 
 def test_detection_cost_by_hand():
     labels, scores = [1, 1, 1, 1, 0, 0], [0.0, 2.0, 3.0, 4.0, -1.0, 1.0]
-    # above 1: one of four real missed, no fake accepted: 0.95 · 1/4; above -1 or 0: half of the fakes accepted: 0.5 · 1/2 or more
+    # above 1: one of four bona fide clips is missed, no spoof accepted: 0.95 · 1/4
+    # above -1 or 0: half of the spoofs are accepted: 0.5 · 1/2 or more
     assert metrics.dcf(labels, scores, 1.0) == pytest.approx(0.95 * 0.25 / 0.5, abs=1e-12)
     assert metrics.dcf(labels, scores, -1.0) == pytest.approx(0.5 * 0.5 / 0.5, abs=1e-12)
     assert metrics.dcf(labels, scores) == pytest.approx(0.475, abs=1e-12)
-    assert (
-        metrics.dcf([1, 0], [1.0, 2.0]) == 1.0
-    )  # the wrong way round: accept all costs 0.5, which is the unit
+    # the wrong way round: to accept all costs 0.5, which is the unit
+    assert metrics.dcf([1, 0], [1.0, 2.0]) == 1.0
     assert metrics.dcf(labels, scores, spoof_prior=0.5, accept=1.0) == pytest.approx(
         0.25, abs=1e-12
     )
     assert metrics.bayes_threshold() == pytest.approx(np.log(0.5 / 0.95), abs=1e-12)
-    rng = np.random.default_rng(
-        5
-    )  # unit Gaussians at ±1 have the ratio 2 x: Bayes' threshold is the best there is
+    # unit Gaussians at ±1 have the log-ratio 2 x: Bayes' threshold is the best there is
+    rng = np.random.default_rng(5)
     labels = rng.random(40000) < 0.5
     ratio = 2 * (np.where(labels, 1.0, -1.0) + rng.standard_normal(40000))
     assert metrics.dcf(labels, ratio, metrics.bayes_threshold()) == pytest.approx(
@@ -200,9 +255,7 @@ def test_detection_cost_by_hand():
 
 
 def test_cost_of_likelihood_ratios_by_hand():
-    assert metrics.cllr([1, 0], [0.0, 0.0]) == pytest.approx(
-        1.0, abs=1e-12
-    )  # says nothing: one bit
+    assert metrics.cllr([1, 0], [0.0, 0.0]) == pytest.approx(1.0, abs=1e-12)  # says nothing
     assert metrics.cllr([1, 0], [np.log(3), -np.log(3)]) == pytest.approx(np.log2(4 / 3), abs=1e-12)
     assert metrics.cllr([1, 1, 0], [np.log(3), -np.log(3), 0.0]) == pytest.approx(
         ((np.log2(4 / 3) + 2) / 2 + 1) / 2, abs=1e-12

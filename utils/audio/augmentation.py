@@ -1,15 +1,19 @@
-"""The finalist's single-clip augmentations and their splicing mixup, with the deck's probabilities.
+"""The finalist's augmentations of single clips and their splicing, with the slides' probabilities.
 
-Two of them change the label: a pitch-shifted or sped-up recording counts as manipulated, so real becomes fake.
-Waves: 8 kHz float32 (samples,). Every draw comes from the generator given, so a seed repeats a clip exactly.
+Two of them change the label: a recording whose pitch or speed was changed counts as manipulated, so
+bona fide becomes spoof. The slides call splicing "mixup". Waves are float32 arrays of shape
+(samples,) at 8 kHz, full scale ±1. All random numbers come from the generator that is passed in: a
+seed repeats a clip exactly.
 """
+
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from utils.audio.dsp import RATE, add_noise, coloured_noise, resample
+from utils.audio.dsp import RATE, add_noise, coloured_noise, fit_length, resample
 
 PROBABILITIES = {
-    "clip": 0.1,
+    "crop": 0.1,
     "echo": 0.1,
     "noise": 0.2,
     "rate": 0.2,
@@ -18,88 +22,147 @@ PROBABILITIES = {
     "splice": 0.3,
 }
 CHANGES_LABEL = ("pitch", "speed")
-MAX_S, SPLICE_UNDER_S = 15.0, 5.0
+MAX_S = 15.0  # an augmented clip is shorter
+SPLICE_UNDER_S = 5.0  # only clips up to this length are spliced
+LEAST_SPOOF_S = 0.5  # of a splice that is labelled spoof, as in the competition's own splices
+SPLICE_TRIES = 20
 
 
-def crop(wave, rng):
+@dataclass(frozen=True)
+class Augmented:
+    """A clip that `augment` made.
+
+    Attributes:
+        wave: shorter than 15 s.
+        label: 1 bona fide, 0 spoof.
+        effects: names of what was done, in order; keys of `PROBABILITIES`.
+        sources: what splicing appended, in order: name of the pool, "bonafide" or "spoof", and
+            index in it. All of it counts, also what a cut removed again.
+    """
+
+    wave: np.ndarray
+    label: int
+    effects: list[str] = field(default_factory=list)
+    sources: list[tuple[str, int]] = field(default_factory=list)
+
+
+def crop(wave: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Keep a random 60–100 % of the clip, at least one second."""
-    size = min(len(wave), max(RATE, int(len(wave) * rng.uniform(0.6, 1.0))))
-    start = rng.integers(len(wave) - size + 1)
-    return wave[start : start + size]
+    return wave[_random_stretch(len(wave), rng)]
 
 
-def echo(wave, rng):
+def _random_stretch(samples: int, rng: np.random.Generator) -> slice:
+    size = min(samples, max(RATE, int(samples * rng.uniform(0.6, 1.0))))
+    start = int(rng.integers(samples - size + 1))
+    return slice(start, start + size)
+
+
+def echo(wave: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Add one reflection, 30–200 ms late and 6–18 dB weaker."""
     delay, gain = int(rng.uniform(0.03, 0.2) * RATE), 10 ** (-rng.uniform(6, 18) / 20)
-    late = np.zeros_like(wave)
-    late[delay:] = wave[: max(0, len(wave) - delay)]
-    return (wave + gain * late).astype(np.float32)
+    reflection = np.zeros_like(wave)
+    reflection[delay:] = wave[: max(0, len(wave) - delay)]
+    return (wave + gain * reflection).astype(np.float32)
 
 
-def noise(wave, rng):
-    """Add white to brown noise, 8–30 dB under the speech."""
+def noise(wave: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Add white to brown noise, 8–30 dB under the level of the clip."""
     return add_noise(wave, coloured_noise(len(wave), rng.uniform(0, 6), rng), rng.uniform(8, 30))
 
 
-def rate(wave, rng):
-    """Change the sampling rate: down to 4–7 kHz and back (a loss of bandwidth; pitch and speed stay)."""
+def rate(wave: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Resample to 4–7 kHz and back: bandwidth is lost; pitch, speed and length stay."""
     low = int(rng.integers(4000, 7000))
-    return np.resize(resample(resample(wave, RATE, low), low, RATE), len(wave)).astype(np.float32)
+    back = resample(resample(wave, RATE, low), low, RATE)
+    return fit_length(back, len(wave)).astype(np.float32)
 
 
-def pitch(wave, rng):
-    """Shift the pitch by 2–4 semitones either way (phase vocoder). Turns the label to fake."""
-    import librosa
+def pitch(wave: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Shift the pitch by 2–4 semitones up or down (phase vocoder). The label becomes spoof."""
+    import librosa  # takes seconds to import
 
     steps = float(rng.uniform(2, 4) * rng.choice([-1, 1]))
     return librosa.effects.pitch_shift(wave, sr=RATE, n_steps=steps, n_fft=512).astype(np.float32)
 
 
-def speed(wave, rng):
-    """Play 1.1–1.3 times faster (tempo and pitch together). Turns the label to fake."""
+def speed(wave: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Play 1.1–1.3 times faster, which raises the pitch too. The label becomes spoof."""
     return resample(wave, RATE, int(RATE / rng.uniform(1.1, 1.3)))
 
 
-EFFECTS = {"clip": crop, "echo": echo, "noise": noise, "rate": rate, "pitch": pitch, "speed": speed}
+EFFECTS = {"crop": crop, "echo": echo, "noise": noise, "rate": rate, "pitch": pitch, "speed": speed}
 
 
 def splice(parts: list[np.ndarray]) -> np.ndarray:
-    """Join clips end to end, levels equalised to the first, cut at 15 s."""
+    """Join clips end to end at the level of the first one, cut at 15 s."""
     reference = np.sqrt(np.mean(parts[0] ** 2)) + 1e-9
     levelled = [part * (reference / (np.sqrt(np.mean(part**2)) + 1e-9)) for part in parts]
     return np.concatenate(levelled)[: int(MAX_S * RATE)].astype(np.float32)
 
 
 def augment(
-    wave, label: int, rng, bonafide: list, spoof: list, probabilities: dict = PROBABILITIES
-):
-    """Draw the deck's recipe for one clip.
+    wave: np.ndarray,
+    label: int,
+    rng: np.random.Generator,
+    bonafide: list[np.ndarray],
+    spoof: list[np.ndarray],
+    probabilities: dict[str, float] = PROBABILITIES,
+) -> Augmented:
+    """Apply each effect with its probability, then splice, then crop what lasts 15 s or more.
+
+    Clips up to 5 s are spliced, unless their pitch or speed was changed. A splice is spoof if any
+    part of it is.
 
     Args:
-        wave, label: the clip, 1 real or 0 fake.
-        real, fake: waves that splicing may append (training clips of the same fold only: the caller's duty).
-        probabilities: chance of each effect by name.
-    Returns (wave of at most 15 s, label, names of what was done).
+        label: of the clip, 1 bona fide or 0 spoof.
+        bonafide, spoof: pools of waves that splicing may append. To pass only training clips of one
+            fold is the caller's duty. `spoof` may be empty.
+        probabilities: of each effect, by name.
     """
-    done = []
+    effects = []
     for name, effect in EFFECTS.items():
         if rng.random() < probabilities[name]:
-            wave, done = effect(wave, rng), [*done, name]
-            label = 0 if name in CHANGES_LABEL else label
-    shifted = any(name in CHANGES_LABEL for name in done)
-    if (
-        len(wave) <= SPLICE_UNDER_S * RATE
-        and not shifted
-        and rng.random() < probabilities["splice"]
-    ):
-        parts = [wave]
-        for _ in range(rng.integers(1, 4)):
-            if rng.random() < 0.8 or not spoof:
-                parts.append(bonafide[rng.integers(len(bonafide))])
-            else:
-                parts.append(spoof[rng.integers(len(spoof))])
-                label = 0
-        wave, done = splice(parts), [*done, "splice"]
-    while len(wave) >= MAX_S * RATE:
-        wave = crop(wave[: int(MAX_S * RATE)], rng)
-    return wave, label, done
+            wave = effect(wave, rng)
+            effects.append(name)
+    if any(name in CHANGES_LABEL for name in effects):
+        label = 0
+    elif len(wave) <= SPLICE_UNDER_S * RATE and rng.random() < probabilities["splice"]:
+        for _ in range(SPLICE_TRIES):
+            spliced, spliced_label, sources = _splice_with_pools(wave, label, rng, bonafide, spoof)
+            if spliced is not None:
+                return Augmented(spliced, spliced_label, [*effects, "splice"], sources)
+    return Augmented(wave[_shorter(len(wave), rng)], label, effects)
+
+
+def _splice_with_pools(
+    wave: np.ndarray, label: int, rng: np.random.Generator, bonafide: list, spoof: list
+) -> tuple[np.ndarray | None, int, list[tuple[str, int]]]:
+    """(splice shorter than 15 s, its label, what was appended) of a clip with one to three others.
+
+    The wave is None if cuts removed so much of the spoof parts that the label would not be true.
+    """
+    parts, spoof_parts, sources = [wave], [label == 0], []
+    for _ in range(rng.integers(1, 4)):
+        use_bonafide = rng.random() < 0.8 or not spoof
+        pool = bonafide if use_bonafide else spoof
+        index = int(rng.integers(len(pool)))
+        parts.append(pool[index])
+        spoof_parts.append(not use_bonafide)
+        sources.append(("bonafide" if use_bonafide else "spoof", index))
+    is_spoof = np.repeat(spoof_parts, [len(part) for part in parts])
+    joined = splice(parts)
+    kept = _shorter(len(joined), rng)
+    spoof_left = is_spoof[kept].sum()
+    if spoof_left < min(LEAST_SPOOF_S * RATE, is_spoof.sum()):
+        return None, 0, []
+    return joined[kept], int(not is_spoof.any()), sources
+
+
+def _shorter(samples: int, rng: np.random.Generator) -> slice:
+    """All of a clip shorter than 15 s, else a random stretch of its first 15 s."""
+    longest = int(MAX_S * RATE)
+    kept = slice(0, samples)
+    while kept.stop - kept.start >= longest:
+        stretch = _random_stretch(longest, rng)
+        kept = slice(kept.start + stretch.start, kept.start + stretch.stop)
+    return kept

@@ -1,4 +1,7 @@
-"""TODO audio.channel."""
+"""A simulated telephone channel: codecs, lost packets, and the conditioning chain of both classes.
+
+Waves are float32 arrays of shape (samples,), full scale ±1, at 8 kHz.
+"""
 
 import io
 
@@ -6,15 +9,13 @@ import numpy as np
 import soundfile as sf
 from scipy.signal import butter, sosfilt
 
-from utils.audio.dsp import RATE, add_noise, coloured_noise, dbfs, resample, trim
+from utils.audio.dsp import RATE, add_noise, coloured_noise, dbfs, fit_length, resample, trim
 
-FLOOR_SNR_DB = (
-    25.0,
-    50.0,
-)  # noise floor that conditioning adds, dB under the speech; see notebook 02 for the choice
+# Noise floor that conditioning adds, in dB under the clip's level, pauses included: from … to.
+# Notebook 02 shows what other values do.
+FLOOR_SNR_DB = (25.0, 50.0)
 
-
-# libsndfile's (container, subtype): real telephone and internet codecs, no ffmpeg needed
+# Name → (container, subtype) of libsndfile; for AMR (container, encoder) of FFmpeg's libraries.
 CODECS = {
     "pcm": None,
     "mulaw": ("WAV", "ULAW"),  # G.711 µ-law
@@ -22,25 +23,19 @@ CODECS = {
     "adpcm": ("WAV", "IMA_ADPCM"),
     "gsm": ("WAV", "GSM610"),  # GSM full rate
     "opus": ("OGG", "OPUS"),  # Opus, narrowband at 8 kHz
-    "amr": (
-        "3gp",
-        "libopencore_amrnb",
-    ),  # AMR narrowband, 12.2 kbit/s, through FFmpeg's libraries (PyAV)
+    "amr": ("3gp", "libopencore_amrnb"),  # AMR narrowband, 12.2 kbit/s
 }
+AMR_LOOK_AHEAD = 40  # samples (5 ms) by which AMR delays the signal
 
-TELEPHONE = (
-    "pcm",
-    "pcm",
-    "mulaw",
-    "alaw",
-    "gsm",
-    "amr",
-    "opus",
-)  # what conditioning draws from; one in three is untouched
+# Conditioning chooses one of these at random: two clips in seven stay uncoded.
+TELEPHONE = ("pcm", "pcm", "mulaw", "alaw", "gsm", "amr", "opus")
 
 
 def transmit(wave: np.ndarray, codec: str) -> np.ndarray:
-    """Encode and decode `wave` with one of `CODECS`, length kept. A transmitted real clip is still real."""
+    """Encode and decode `wave` with a codec of `CODECS`; the length stays.
+
+    The label stays too: a bona fide recording that was transmitted is still bona fide.
+    """
     if CODECS[codec] is None:
         return wave
     container, subtype = CODECS[codec]
@@ -52,7 +47,7 @@ def transmit(wave: np.ndarray, codec: str) -> np.ndarray:
         buffer.seek(0)
         decoded, rate = sf.read(buffer, dtype="float32")
         decoded = resample(decoded, rate, RATE)
-    return np.pad(decoded, (0, max(0, len(wave) - len(decoded))))[: len(wave)]
+    return fit_length(decoded, len(wave))
 
 
 def _through_ffmpeg(
@@ -63,25 +58,26 @@ def _through_ffmpeg(
     with av.open(buffer, "w", format=container) as file:
         stream = file.add_stream(encoder, rate=RATE, layout="mono", format="s16")
         stream.bit_rate = 12200
-        frame = av.AudioFrame.from_ndarray(
-            (wave * 32767).astype(np.int16)[None], format="s16", layout="mono"
-        )
+        samples = (wave * 32767).astype(np.int16)[None]
+        frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
         frame.sample_rate = RATE
         for packet in (*stream.encode(frame), *stream.encode(None)):
             file.mux(packet)
     buffer.seek(0)
     with av.open(buffer) as file:
-        return np.concatenate([f.to_ndarray().ravel() for f in file.decode(audio=0)]).astype(
-            np.float32
-        )[40:]  # 5 ms look-ahead
+        decoded = np.concatenate([f.to_ndarray().ravel() for f in file.decode(audio=0)])
+    return decoded.astype(np.float32)[AMR_LOOK_AHEAD:]
 
 
-def lose_packets(wave: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
-    """Lose about `share` of the 20 ms packets, in bursts of two on average (Gilbert's model), and conceal each by the
-    one before, 6 dB weaker each time, as simple receivers do."""
+def lose_packets(wave: np.ndarray, fraction: float, rng: np.random.Generator) -> np.ndarray:
+    """Lose about `fraction` of the 20 ms packets, in bursts of two on average (Gilbert 1960).
+
+    Each lost packet is replaced by the one before it, 6 dB weaker each time, as simple receivers
+    do. The first packet is never lost.
+    """
     size, lost, result = RATE // 50, False, wave.copy()
     for start in range(size, len(wave) - size + 1, size):
-        lost = rng.random() < (0.5 if lost else share / 2 / (1 - share))
+        lost = rng.random() < (0.5 if lost else fraction / 2 / (1 - fraction))
         if lost:
             result[start : start + size] = result[start - size : start] / 2
     return result
@@ -95,17 +91,22 @@ def condition(
     loss: float = 0.0,
     strength: float = 1.0,
 ) -> tuple[np.ndarray, str]:
-    """The one chain that both classes pass, so that what is left to learn is the speech and not the packaging.
+    """The chain that clips of both classes pass, so that packaging does not tell them apart.
 
-    Each step removes a cue that would tell the classes apart in registry data, by drawing it anew from the same
-    distribution for everyone: rate → 8 kHz; silence at the ends → trimmed to the same margin; DC and bandwidth →
-    band-pass with drawn edges; noise floor → coloured noise, `FLOOR_SNR_DB` under the speech; codec, lost packets and
-    level → drawn.
+    Recordings and synthesised clips of our sources differ in more than speech. Each step replaces
+    one such property by random values from one distribution for all clips: rate (8 kHz); silence at
+    the ends (trimmed to one margin); DC offset and bandwidth (band-pass with random edges); noise
+    floor (coloured noise, `FLOOR_SNR_DB`); codec, lost packets and level (random).
 
-    Args: wave at `rate` Hz; `codecs` names to draw from; `loss` the share of clips that lose 1–5 % of their packets;
-    `strength` 0 (8 kHz and a full scale that does not clip, nothing else) to 1 (all of it). A clip's draws are the same
-    at every strength: 0.5 moves it half the way, with noise 15 dB weaker and half the codecs.
-    Returns (wave at 8 kHz, codec used).
+    Args:
+        wave: at `rate` Hz.
+        rng: of this clip. It is used in the same way at every strength.
+        codecs: names from `CODECS`, of which one is chosen.
+        loss: fraction of clips that lose 1–5 % of their packets.
+        strength: from 0 (only resampled to 8 kHz and scaled if it would clip) to 1 (all steps).
+            At 0.5, level and band edges are half-way, noise is 15 dB weaker and half of the clips
+            are coded.
+    Returns (wave at 8 kHz, name of the codec used).
     """
     wave = resample(wave, rate, RATE)
     low, high = rng.uniform(60, 250), rng.uniform(3200, 3800)
@@ -118,14 +119,12 @@ def condition(
         noise = coloured_noise(len(wave), slope, rng)
         wave = add_noise(wave, noise, rng.uniform(*FLOOR_SNR_DB) + 30 * (1 - strength))
         wave = wave * 10 ** ((rng.uniform(-30, -18) - dbfs(wave)) * strength / 20)
-    codec, loses, share = (
-        str(rng.choice(codecs)),
-        rng.random() < loss * strength,
-        rng.uniform(0.01, 0.05),
-    )
-    if rng.random() >= strength:  # never at full strength, always at none
+    codec = str(rng.choice(codecs))
+    loses_packets = rng.random() < loss * strength
+    lost_fraction = rng.uniform(0.01, 0.05)
+    if rng.random() >= strength:  # never at full strength, always at 0
         codec = "pcm"
     wave = transmit(wave / max(1.0, np.abs(wave).max() / 0.98), codec)
-    if loses:
-        wave = lose_packets(wave, share, rng)
+    if loses_packets:
+        wave = lose_packets(wave, lost_fraction, rng)
     return wave, codec

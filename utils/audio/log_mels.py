@@ -1,4 +1,8 @@
-"""TODO audio.log_mels."""
+"""What the encoders take in: mel spectrograms of 16 kHz waves, one frame per 10 ms.
+
+Waves are float32 arrays of shape (samples,). Tests compare the results with the libraries that the
+encoders were trained with.
+"""
 
 from functools import cache
 
@@ -6,40 +10,34 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-MODEL_RATE = 16000  # Hz, what all encoders here were trained at; 8 kHz clips are brought up to it
+MODEL_RATE = 16000  # Hz, at which all encoders here were trained; 8 kHz clips are resampled to it
 
 
 @cache
 def _mel_bank(bins: int, mels: int, low: float, high: float, scale: str) -> torch.Tensor:
-    from transformers.audio_utils import (
-        mel_filter_bank,
-    )  # here and below, not at the top: each process would wait 2 s for it
+    """Triangular filters from `low` to `high` Hz, scale "slaney" or "kaldi": (bins, mels)."""
+    # not at the top of the module: every process would wait 2 s for it
+    from transformers.audio_utils import mel_filter_bank
 
+    kaldi = scale == "kaldi"
+    norm = None if kaldi else "slaney"
     bank = mel_filter_bank(
-        bins,
-        mels,
-        low,
-        high,
-        MODEL_RATE,
-        norm=None if scale == "kaldi" else "slaney",
-        mel_scale=scale,
-        triangularize_in_mel_space=scale == "kaldi",
+        bins, mels, low, high, MODEL_RATE, norm, scale, triangularize_in_mel_space=kaldi
     )
     return torch.from_numpy(bank.astype(np.float32))
 
 
 def whisper_log_mel(wave: np.ndarray, mels: int = 80) -> torch.Tensor:
-    """Whisper's log-mel of a 16 kHz wave without padding to 30 s: float32 (frames, mels), 10 ms a frame."""
-    spectrum = torch.stft(
-        torch.from_numpy(wave), 400, 160, window=torch.hann_window(400), return_complex=True
-    )
-    mel = spectrum[:, :-1].abs().square().T @ _mel_bank(201, mels, 0, 8000, "slaney")
-    log = torch.log10(mel.clamp(min=1e-10))
+    """Whisper's log-mel without padding to 30 s (Radford et al. 2022): (frames, mels)."""
+    log = torch.log10(_mel_power(wave, mels).clamp(min=1e-10))
     return (torch.maximum(log, log.max() - 8) + 4) / 4
 
 
 def kaldi_fbank(wave: np.ndarray, mels: int = 80) -> torch.Tensor:
-    """Kaldi's log filter bank of a 16 kHz wave (25 ms Povey window, pre-emphasis 0.97), mean-normalised: (frames, mels)."""
+    """Kaldi's log filter bank of a wave, minus its mean over frames: (frames, mels).
+
+    25 ms Povey window, pre-emphasis 0.97; frames beyond the end are left out.
+    """
     frames = torch.from_numpy(wave * 32768).unfold(0, 400, 160)
     frames = frames - frames.mean(dim=1, keepdim=True)
     frames = frames - 0.97 * F.pad(frames, (1, 0), mode="replicate")[:, :-1]
@@ -50,13 +48,13 @@ def kaldi_fbank(wave: np.ndarray, mels: int = 80) -> torch.Tensor:
 
 
 def ge2e_mel(wave: np.ndarray) -> torch.Tensor:
-    """Resemblyzer's mel power of a 16 kHz wave brought to -30 dBFS: float32 (frames, 40), 10 ms a frame."""
+    """Mel power of a wave scaled to -30 dBFS, as Resemblyzer computes it for GE2E: (frames, 40)."""
     wave = wave * 10 ** (-30 / 20) / max(float(np.sqrt(np.mean(wave**2))), 1e-6)
-    spectrum = torch.stft(
-        torch.from_numpy(wave.astype(np.float32)),
-        400,
-        160,
-        window=torch.hann_window(400),
-        return_complex=True,
-    )
-    return spectrum[:, :-1].abs().square().T @ _mel_bank(201, 40, 0, 8000, "slaney")
+    return _mel_power(wave.astype(np.float32), 40)
+
+
+def _mel_power(wave: np.ndarray, mels: int) -> torch.Tensor:
+    """Power in mel bands (Slaney's scale) in 25 ms Hann windows, without the last frame."""
+    window = torch.hann_window(400)
+    spectrum = torch.stft(torch.from_numpy(wave), 400, 160, window=window, return_complex=True)
+    return spectrum[:, :-1].abs().square().T @ _mel_bank(201, mels, 0, 8000, "slaney")

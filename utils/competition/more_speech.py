@@ -1,4 +1,4 @@
-"""More real speech beside a competition's own, for notebooks 12 and 13."""
+"""More bona fide speech beside a competition's own, from the same sources and speakers."""
 
 from dataclasses import replace
 
@@ -8,42 +8,53 @@ import pandas as pd
 from utils import parallel
 from utils.audio import channel, dsp
 from utils.competition import selection, splicing
-from utils.competition.plans import PLANS
+from utils.competition.plans import PLANS, Plan
 
 
 def more_bonafide(
     train: pd.DataFrame, seed: int, competition: str = "mini", times: int = 3
 ) -> tuple[list[np.ndarray], np.ndarray]:
-    """More real clips of the sources and speakers of a plan's training clips, with babble and conditioned as `build` does it.
+    """Further bona fide clips of the sources and speakers of a competition's training clips.
 
-    Args: `train` its table (`train_meta.csv`); `times` as many clips of each source, those of `train` among them, are looked at.
-    Returns (waves, row of `train` with the same group (M,)): none is a recording that `train` holds.
+    They get background noise and go through the channel as those of `competition.build` do.
+
+    Args:
+        train: the competition's train_meta.csv.
+        seed: of noise and channel.
+        competition: name of its plan.
+        times: up to this many times the plan's clips are read of each source, those of `train`
+            among them.
+    Returns waves (float32, 8 kHz) and for each a row of `train` with the same group, (M,). None of
+    them is a recording of `train`.
     """
-    plan, chosen = PLANS[competition]["train"], {}
-    for source, group, count in plan.bonafide:
-        try:
-            chosen |= selection.choose_bonafide(
-                "train", replace(plan, bonafide=((source, group, count and times * count),)), []
-            )
-        except ValueError:  # there are not so many: all that there is
-            chosen |= selection.choose_bonafide(
-                "train", replace(plan, bonafide=((source, group, None),)), []
-            )
-    held, first = set(train["made_from"]), train.reset_index().groupby("group")["index"].first()
-    ordered = sorted(chosen.items(), key=lambda pair: pair[0].id)
-    at_8k = {clip: dsp.trim(dsp.resample(*wave, dsp.RATE)) for clip, wave in ordered}
+    plan = PLANS[competition]["train"]
+    chosen = sorted(_chosen(plan, times).items(), key=lambda pair: pair[0].id)
+    at_8k = {clip: dsp.trim(dsp.resample(*wave, dsp.RATE)) for clip, wave in chosen}
+    known = set(train["made_from"])
+    row_of_group = train.reset_index().groupby("group")["index"].first()
     waves, rows = [], []
     for clip, wave in at_8k.items():
-        if clip.made_from in held or clip.group not in first:
+        if clip.made_from in known or clip.group not in row_of_group:
             continue
         rng = parallel.seeded_rng(seed, "more real", clip.id)
         if rng.random() < plan.noisy:
-            wave, _ = splicing.add_background(
-                wave, [w for other, w in at_8k.items() if other.group != clip.group], [], rng
-            )
-        wave = channel.condition(wave, dsp.RATE, rng, plan.codecs, plan.loss)[0][
-            : int(selection.MAX_S * dsp.RATE)
-        ]
+            others = [w for other, w in at_8k.items() if other.group != clip.group]
+            wave, _ = splicing.add_background(wave, others, [], rng)
+        wave, _ = channel.condition(wave, dsp.RATE, rng, plan.codecs, plan.loss)
+        wave = wave[: int(selection.MAX_S * dsp.RATE)]
         waves.append(dsp.check_wave(wave.astype(np.float32), clip.id))
-        rows.append(first[clip.group])
+        rows.append(row_of_group[clip.group])
     return waves, np.array(rows)
+
+
+def _chosen(plan: Plan, times: int) -> dict[selection.Clip, tuple[np.ndarray, int]]:
+    """`times` as many clips of each source as the plan has, or all where there are fewer."""
+    chosen = {}
+    for source, group, count in plan.bonafide:
+        wanted = replace(plan, bonafide=((source, group, count and times * count),))
+        everything = replace(plan, bonafide=((source, group, None),))
+        try:
+            chosen |= selection.choose_bonafide("train", wanted, [])
+        except ValueError:
+            chosen |= selection.choose_bonafide("train", everything, [])
+    return chosen

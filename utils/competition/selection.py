@@ -1,4 +1,4 @@
-"""TODO competition.selection."""
+"""Which clips a plan takes: bona fide recordings, and the jobs that synthesise the spoofed ones."""
 
 import fnmatch
 import hashlib
@@ -14,11 +14,12 @@ from utils.sources import real_speech
 from utils.synthesis import base, systems
 
 SEED = 2024
-MIN_S, MAX_S = 1.0, 15.0  # competition.md: 1.2–9.3 s seen; the deck cuts at 15 s
-CHUNK = 12  # clips a synthesis job: small enough that a kill costs seconds, large enough to pay for opening a model
+MIN_S, MAX_S = 1.0, 15.0  # the competition's clips last 1.2 to 9.3 s; the finalist cuts at 15 s
+# Clips per synthesis job: a kill costs seconds only, and opening a model still pays.
+JOB_CLIPS = 12
 
-
-# Lines of our own, where no package of a plan holds text: Marathi, Telugu, and for the test's Mandarin (any voice may say them)
+# Lines of our own where no package of a plan holds text: Marathi, Telugu, and Mandarin for the test
+# (any voice may say these).
 OWN_LINES = {
     "zh": (
         "今天天气很好，我们去公园散步。",
@@ -70,7 +71,13 @@ OWN_LINES = {
 
 @dataclass(frozen=True)
 class Clip:
-    """One row of the truth about a clip. `made_from` names the original's id (copies) or the parts (splices)."""
+    """What is known of one clip; the hash of it all is its name.
+
+    label: 1 bona fide, 0 spoof. system: its synthesiser, or "bonafide"; family: of that system.
+    group: clips that must stay on one side of a split. source: of the real speech, or the
+    synthesiser. made_from: key of a recording, id of the original of a vocoded clip, text of a TTS
+    clip, or the ids of a splice's parts.
+    """
 
     split: str
     label: int
@@ -85,123 +92,155 @@ class Clip:
 
     @cached_property
     def id(self) -> str:
+        """File name: 32 hexadecimal digits and `.wav`."""
         return hashlib.md5(f"{SEED}/{asdict(self)}".encode()).hexdigest() + ".wav"
 
 
 def choose_bonafide(split: str, plan: Plan, skipped: list) -> dict[Clip, tuple[np.ndarray, int]]:
-    """The plan's real clips with their waves at native rate, `plan.seconds` long after trimming, none twice.
+    """The plan's bona fide clips: {clip: (wave float32 (samples,) as recorded, rate in Hz)}.
 
-    What is passed over is appended to `skipped` as (source, key, reason). Raises ValueError if a source runs dry.
+    After trimming they would be `plan.seconds` long; none occurs twice. What is skipped is appended
+    to `skipped` as (source, key, reason). Raises ValueError if a source has too few clips.
     """
-    chosen, seen, (shortest, longest) = {}, set(), plan.seconds
+    chosen: dict[Clip, tuple[np.ndarray, int]] = {}
+    seen: set[bytes] = set()
     for source, group, wanted in parallel.progress(
         plan.bonafide, f"read {split}", unit="source", disable=len(plan.bonafide) < 25
     ):
-        entry, found = real_speech.SOURCES[source], 0
+        count = 0
         for recording in real_speech.recordings(source, SEED):
-            if found == wanted:
+            if count == wanted:
                 break
             if group and recording.group != group:
                 continue
             try:
-                wave, rate = recording.load()
-                dsp.check_wave(wave, recording.key, rate)
-                seconds = len(dsp.trim(dsp.resample(wave, rate, dsp.RATE))) / dsp.RATE
-                digest = hashlib.md5(wave.tobytes()).digest()
-                if digest in seen or not shortest <= seconds <= longest:
-                    skipped.append(
-                        (
-                            source,
-                            recording.key,
-                            "a copy of another clip"
-                            if digest in seen
-                            else f"{seconds:.2f} s of speech, wanted {shortest}–{longest} s",
-                        )
-                    )
-                    continue
+                wave, rate = _usable(recording, plan.seconds, seen)
             except (ValueError, RuntimeError) as error:  # AudioError is a ValueError
                 skipped.append((source, recording.key, str(error)))
                 continue
-            seen.add(digest)
             clip = Clip(
-                split,
-                1,
-                "bonafide",
-                "bonafide",
-                recording.language,
-                recording.speaker,
-                tied(recording.group, plan),
-                source,
-                entry.licence,
-                recording.key,
+                split=split,
+                label=1,
+                system="bonafide",
+                family="bonafide",
+                language=recording.language,
+                speaker=recording.speaker,
+                group=tied(recording.group, plan),
+                source=source,
+                licence=real_speech.SOURCES[source].licence,
+                made_from=recording.key,
             )
-            chosen[clip], found = (wave, rate), found + 1
-        if wanted and found < wanted:
-            raise ValueError(f"{source} {group or ''}: only {found} of {wanted} usable clips")
+            chosen[clip] = wave, rate
+            count += 1
+        if wanted and count < wanted:
+            raise ValueError(f"{source} {group or ''}: only {count} of {wanted} usable clips")
     return chosen
+
+
+def _usable(
+    recording: real_speech.Recording, seconds: tuple[float, float], seen: set[bytes]
+) -> tuple[np.ndarray, int]:
+    """(wave, rate) of a recording, whose samples are added to `seen`.
+
+    Raises ValueError if it cannot be read, is silent, duplicates one in `seen`, or is too short or
+    too long.
+    """
+    wave, rate = recording.load()
+    dsp.check_wave(wave, recording.key, rate)
+    speech_s = len(dsp.trim(dsp.resample(wave, rate, dsp.RATE))) / dsp.RATE
+    digest = hashlib.md5(wave.tobytes()).digest()
+    if digest in seen:
+        raise ValueError("a duplicate of another clip")
+    shortest, longest = seconds
+    if not shortest <= speech_s <= longest:
+        raise ValueError(f"{speech_s:.2f} s of speech, wanted {shortest}–{longest} s")
+    seen.add(digest)
+    return wave, rate
 
 
 def tied(group: str, plan: Plan) -> str:
     """The group that `group` joins by `plan.ties`, or itself."""
-    return next((other for pattern, other in plan.ties if fnmatch.fnmatch(group, pattern)), group)
+    for pattern, joined in plan.ties:
+        if fnmatch.fnmatch(group, pattern):
+            return joined
+    return group
 
 
 def spoof_jobs(
     split: str, plan: Plan, bonafide: dict
 ) -> list[tuple[str, list[tuple[Clip, object]]]]:
-    """Synthesis jobs: (system, [(clip to be, item for `System.load(...)`)]), in chunks of `CHUNK`."""
-    work: dict[tuple, list] = {}
-    by_language: dict[str, list[Clip]] = {}
-    for clip in sorted(bonafide, key=lambda c: c.id):
-        by_language.setdefault(clip.language, []).append(clip)
-    for system, count in plan.copy:
-        entry = systems.SYSTEMS[system]
-        for language, originals in sorted(by_language.items()):
-            order = parallel.seeded_rng(SEED, split, system, language).permutation(len(originals))
-            for original in (originals[i] for i in order[:count]):
-                clip = Clip(
-                    split,
-                    0,
-                    system,
-                    entry.family,
-                    language,
-                    original.speaker,
-                    original.group,
-                    original.source,
-                    f"{original.licence}; {entry.licence}",
-                    original.id,
-                )
-                work.setdefault((system, ""), []).append((clip, bonafide[original]))
+    """Synthesis jobs of at most `JOB_CLIPS` clips: (system, [(clip to be, item for its maker)])."""
+    work: dict[tuple[str, str], list] = {}  # (system, voice) → clips and items
+    for system, count in plan.vocoded:
+        work.setdefault((system, ""), []).extend(_vocoded(split, system, count, bonafide))
     for system, language, voice, count in plan.tts:
-        entry = systems.SYSTEMS[system]
-        if language in OWN_LINES and not (language == "zh" and split == "train"):
-            lines = list(OWN_LINES[language])
-        else:
-            lines = real_speech.sentences(language)
-            half = len(lines) // 2  # training and test never share a sentence
-            lines = lines[:half] if split == "train" else lines[half:]
-        order = parallel.seeded_rng(SEED, split, system, language, voice).permutation(len(lines))
-        for i in range(count):
-            said, who = (
-                lines[order[i % len(lines)]],
-                voice if voice != "*" else str(1 + i // len(lines) * 5),
-            )
-            speaker = f"{system}-{who}"
-            clip = Clip(
-                split,
-                0,
-                system,
-                entry.family,
-                language,
-                speaker,
-                tied(speaker, plan),
-                system,
-                entry.licence,
-                said,
-            )
-            work.setdefault((system, voice), []).append((clip, base.Line(said, language, who)))
+        lines = _spoken(split, plan, system, language, voice, count)
+        work.setdefault((system, voice), []).extend(lines)
     return [
-        (system, items[i : i + CHUNK])
+        (system, items[start : start + JOB_CLIPS])
         for (system, _), items in work.items()
-        for i in range(0, len(items), CHUNK)
+        for start in range(0, len(items), JOB_CLIPS)
     ]
+
+
+def _vocoded(split: str, system: str, count: int, bonafide: dict) -> list[tuple[Clip, tuple]]:
+    """Clips that `system` makes of at most `count` random bona fide clips per language."""
+    entry = systems.SYSTEMS[system]
+    by_language: dict[str, list[Clip]] = {}
+    for clip in sorted(bonafide, key=lambda clip: clip.id):
+        by_language.setdefault(clip.language, []).append(clip)
+    work = []
+    for language, originals in sorted(by_language.items()):
+        order = parallel.seeded_rng(SEED, split, system, language).permutation(len(originals))
+        for original in (originals[number] for number in order[:count]):
+            clip = Clip(
+                split=split,
+                label=0,
+                system=system,
+                family=entry.family,
+                language=language,
+                speaker=original.speaker,
+                group=original.group,
+                source=original.source,
+                licence=f"{original.licence}; {entry.licence}",
+                made_from=original.id,
+            )
+            work.append((clip, bonafide[original]))
+    return work
+
+
+def _spoken(
+    split: str, plan: Plan, system: str, language: str, voice: str, count: int
+) -> list[tuple[Clip, base.Line]]:
+    """Clips of `count` lines in random order that `voice` says; "*" stands for numbered voices."""
+    entry, lines = systems.SYSTEMS[system], _lines(split, language)
+    order = parallel.seeded_rng(SEED, split, system, language, voice).permutation(len(lines))
+    work = []
+    for number in range(count):
+        text = lines[order[number % len(lines)]]
+        # once all lines are said, the fifth voice after the last one says them again
+        name = str(1 + number // len(lines) * 5) if voice == "*" else voice
+        speaker = f"{system}-{name}"
+        clip = Clip(
+            split=split,
+            label=0,
+            system=system,
+            family=entry.family,
+            language=language,
+            speaker=speaker,
+            group=tied(speaker, plan),
+            source=system,
+            licence=entry.licence,
+            made_from=text,
+        )
+        work.append((clip, base.Line(text, language, name)))
+    return work
+
+
+def _lines(split: str, language: str) -> list[str]:
+    """Sentences for a split. Those of packages are halved: training and test share none."""
+    if language in OWN_LINES and not (language == "zh" and split == "train"):
+        return list(OWN_LINES[language])
+    lines = real_speech.sentences(language)
+    half = len(lines) // 2
+    return lines[:half] if split == "train" else lines[half:]

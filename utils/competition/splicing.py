@@ -1,4 +1,4 @@
-"""TODO competition.splicing."""
+"""Spliced clips and background noise: speech of several clips in one."""
 
 import json
 
@@ -9,100 +9,140 @@ from utils.audio import dsp
 from utils.competition.plans import Plan
 from utils.competition.selection import MAX_S, SEED, Clip
 
+Span = tuple[float, float]  # (start, end) in s
+FADE_S = 0.01
+LEVEL_DBFS = -24
+SHORTEST_PART_S = 0.5  # of the last part that the cut at MAX_S leaves
+THIRD_PART = 0.3  # probability
 
-def splice(
-    parts: list[np.ndarray], seconds: float = MAX_S
-) -> tuple[np.ndarray, list[tuple[float, float]]]:
-    """Join clips at 8 kHz with one level and 10 ms cross-fades; the same seams whatever the parts are.
 
-    Returns (wave of at most `seconds`, where each part lies as (start, end) in s; parts beyond the cut are left out).
+def splice(parts: list[np.ndarray], seconds: float = MAX_S) -> tuple[np.ndarray, list[Span]]:
+    """Join clips at 8 kHz, all brought to one level, with cross-fades of 10 ms.
+
+    The seams are alike for bona fide and spoofed parts. Returns the wave, float32, cut to
+    `seconds`, and the span of each part in it; parts beyond the cut have none.
     """
-    fade = int(0.01 * dsp.RATE)
+    fade = int(FADE_S * dsp.RATE)
     ramp = np.linspace(0, 1, fade, dtype=np.float32)
-    result, places = np.zeros(0, np.float32), []
+    joined, spans = np.zeros(0, np.float32), []
     for part in parts:
-        part = part * 10 ** ((-24 - dsp.dbfs(part)) / 20)
-        start = max(0, len(result) - fade)
-        if len(result):
-            result[-fade:] = result[-fade:] * (1 - ramp) + part[:fade] * ramp
+        part = part * 10 ** ((LEVEL_DBFS - dsp.dbfs(part)) / 20)
+        start = max(0, len(joined) - fade)
+        if len(joined):
+            joined[-fade:] = joined[-fade:] * (1 - ramp) + part[:fade] * ramp
             part = part[fade:]
-        result = np.concatenate([result, part])
-        places.append((start / dsp.RATE, len(result) / dsp.RATE))
-    return result[: int(seconds * dsp.RATE)], [
-        (a, min(b, seconds)) for a, b in places if a < seconds
-    ]
+        joined = np.concatenate([joined, part])
+        spans.append((start / dsp.RATE, len(joined) / dsp.RATE))
+    kept = [(start, min(end, seconds)) for start, end in spans if start < seconds]
+    return joined[: int(seconds * dsp.RATE)], kept
 
 
 def make_splices(
     split: str, plan: Plan, bonafide: dict, spoof: dict, skipped: list
-) -> tuple[dict[Clip, tuple[np.ndarray, int]], dict]:
-    """Clips of two or three parts; label 0 if any part is fake. In training all parts share a group, so folds hold.
+) -> tuple[dict[Clip, tuple[np.ndarray, int]], dict[str, list[Span]]]:
+    """Clips of two or three parts; the label is 0 if any part is spoofed.
 
-    Returns ({clip: (wave, rate)}, {clip id: [(start, end) of each fake part in s]}); a shortfall is appended to `skipped`.
+    In training all parts are of one group, so that groups stay whole in folds; in the test any
+    clips are joined. Returns ({clip: (wave, rate)}, {clip id: spans of its spoofed parts}); missing
+    clips are appended to `skipped`.
     """
     rng = parallel.seeded_rng(SEED, split, "splices")
-    at_8k = lambda wave_rate: dsp.trim(dsp.resample(*wave_rate, dsp.RATE))  # noqa: E731
-    pool = sorted(bonafide, key=lambda c: c.id)
-    originals = {c.id for c in pool}
-    forged = sorted(
-        (c for c in spoof if split == "test" or c.made_from in originals), key=lambda c: c.id
-    )
-    mates_of: dict[str, list[Clip]] = {}
-    spoofs_of: dict[str, list[Clip]] = {}
-    for clips, table in ((pool, mates_of), (forged, spoofs_of)):
-        for clip in clips:
-            table.setdefault("" if split == "test" else clip.group, []).append(clip)
-    result, spans = {}, {}
-    for with_spoof, count in zip((False, True), plan.splices, strict=True):
-        for _ in range(100 * count):  # not every draw fits
-            if not count:
+    chooser = _Chooser(split, bonafide, spoof, rng)
+    result: dict[Clip, tuple[np.ndarray, int]] = {}
+    spans: dict[str, list[Span]] = {}
+    for with_spoof, wanted in zip((False, True), plan.splices, strict=True):
+        missing = wanted
+        for _ in range(100 * wanted):  # not every random choice fits
+            if not missing:
                 break
-            first = pool[rng.integers(len(pool))]
-            key = "" if split == "test" else first.group
-            mates = [c for c in mates_of[key] if c != first]
-            spoofs = [c for c in spoofs_of.get(key, []) if c.made_from != first.id]
-            if len(mates) < 2 or not spoofs:
+            first, parts = chooser.choose(with_spoof)
+            if not parts:
                 continue
-            parts = [first, mates[rng.integers(len(mates))]]
-            parts += [mates[rng.integers(len(mates))]] if rng.random() < 0.3 else []
-            if with_spoof:
-                parts[rng.integers(len(parts))] = spoofs[rng.integers(len(spoofs))]
-            order = [parts[i] for i in rng.permutation(len(parts))]
-            languages = "+".join(sorted({c.language for c in order}))
-            systems = sorted({c.system for c in order if c.label == 0})
-            clip = Clip(
-                split,
-                int(not systems),
-                "+".join(["splice", *systems]) if systems else "bonafide",
-                "splice" if systems else "bonafide",
-                languages,
-                first.speaker,
-                first.group,
-                "splice",
-                "; ".join(sorted({c.licence for c in order})),
-                " ".join(c.id for c in order),
-            )
-            wave, places = splice(
-                [at_8k(bonafide[c] if c in bonafide else spoof[c]) for c in order]
-            )
-            if clip in result or len(places) < len(order) or places[-1][1] - places[-1][0] < 0.5:
-                continue  # known, or a part fell to the cut at 15 s: its label would not be true
+            clip = _spliced_clip(split, first, parts)
+            waves = [bonafide[part] if part in bonafide else spoof[part] for part in parts]
+            wave, places = splice([dsp.trim(dsp.resample(*w, dsp.RATE)) for w in waves])
+            # Known already, or the cut took a part or most of it: the label might be untrue.
+            shortened = len(places) < len(parts) or places[-1][1] - places[-1][0] < SHORTEST_PART_S
+            if clip in result or shortened:
+                continue
             result[clip] = wave, dsp.RATE
-            spans[clip.id] = [place for c, place in zip(order, places, strict=True) if c.label == 0]
-            count -= 1
-        if count:
-            skipped.append(
-                (
-                    "splice",
-                    f"{split}, {'with a fake part' if with_spoof else 'all real'}",
-                    f"{count} too few parts",
-                )
-            )
+            spans[clip.id] = [
+                place for part, place in zip(parts, places, strict=True) if part.label == 0
+            ]
+            missing -= 1
+        if missing:
+            what = "with a spoofed part" if with_spoof else "bona fide parts only"
+            skipped.append(("splice", f"{split}, {what}", f"{missing} clips too few"))
     return result, spans
 
 
-def spans_after(spans: list[tuple[float, float]], raw: np.ndarray, seconds: float) -> str:
-    """Spans of the raw clip as JSON [[start, end], …] in the trimmed one, `seconds` long; "" if there are none."""
+class _Chooser:
+    """Random choice of the parts of a splice."""
+
+    def __init__(self, split: str, bonafide: dict, spoof: dict, rng: np.random.Generator):
+        self.rng = rng
+        self.across_groups = split == "test"
+        self.bonafide = sorted(bonafide, key=lambda clip: clip.id)
+        originals = {clip.id for clip in self.bonafide}
+        # In training a spoofed part is a vocoded clip: TTS has no group of bona fide clips.
+        spoofs = [clip for clip in spoof if self.across_groups or clip.made_from in originals]
+        self.mates = self._by_group(self.bonafide)
+        self.spoofs = self._by_group(sorted(spoofs, key=lambda clip: clip.id))
+
+    def _by_group(self, clips: list[Clip]) -> dict[str, list[Clip]]:
+        groups: dict[str, list[Clip]] = {}
+        for clip in clips:
+            groups.setdefault(self._group(clip), []).append(clip)
+        return groups
+
+    def _group(self, clip: Clip) -> str:
+        return "" if self.across_groups else clip.group
+
+    def choose(self, with_spoof: bool) -> tuple[Clip, list[Clip]]:
+        """A bona fide clip whose group the splice gets, and two or three parts in random order.
+
+        One of the parts is spoofed if `with_spoof`. There are none if the group has too few clips.
+        """
+        first = self._one_of(self.bonafide)
+        group = self._group(first)
+        mates = [clip for clip in self.mates[group] if clip != first]
+        spoofs = [clip for clip in self.spoofs.get(group, []) if clip.made_from != first.id]
+        if len(mates) < 2 or not spoofs:
+            return first, []
+        parts = [first, self._one_of(mates)]
+        if self.rng.random() < THIRD_PART:
+            parts.append(self._one_of(mates))
+        if with_spoof:
+            spoofed = self._one_of(spoofs)
+            parts[self.rng.integers(len(parts))] = spoofed
+        return first, [parts[number] for number in self.rng.permutation(len(parts))]
+
+    def _one_of(self, clips: list[Clip]) -> Clip:
+        return clips[self.rng.integers(len(clips))]
+
+
+def _spliced_clip(split: str, first: Clip, parts: list[Clip]) -> Clip:
+    """The clip that these parts make; `first` is the one that was chosen first."""
+    systems = sorted({part.system for part in parts if part.label == 0})
+    return Clip(
+        split=split,
+        label=0 if systems else 1,
+        system="+".join(["splice", *systems]) if systems else "bonafide",
+        family="splice" if systems else "bonafide",
+        language="+".join(sorted({part.language for part in parts})),
+        speaker=first.speaker,
+        group=first.group,
+        source="splice",
+        licence="; ".join(sorted({part.licence for part in parts})),
+        made_from=" ".join(part.id for part in parts),
+    )
+
+
+def spans_after(spans: list[Span], raw: np.ndarray, seconds: float) -> str:
+    """Spans of the raw clip as JSON [[start, end], …] in the trimmed one, or "" if there are none.
+
+    `raw`: the wave before trimming, 8 kHz. `seconds`: duration of the trimmed one. All in s.
+    """
     lead = dsp.loud_part(raw).start / dsp.RATE
     inside = [
         [round(max(0.0, start - lead), 3), round(min(seconds, end - lead), 3)]
@@ -114,7 +154,11 @@ def spans_after(spans: list[tuple[float, float]], raw: np.ndarray, seconds: floa
 def add_background(
     wave: np.ndarray, babble: list[np.ndarray], music: list[np.ndarray], rng: np.random.Generator
 ) -> tuple[np.ndarray, str]:
-    """Mix in babble (three other speakers) or hold music, 6–15 dB under the speech, alike for both classes."""
+    """(wave with background, "babble" or "music"), alike for both classes; everything at 8 kHz.
+
+    Babble is three waves of other speakers at once; music is used half of the time if there is any.
+    The signal-to-noise ratio over the whole clip is 6 to 15 dB.
+    """
     if music and rng.random() < 0.5:
         track = music[rng.integers(len(music))]
         start = rng.integers(max(1, len(track) - len(wave)))

@@ -1,4 +1,8 @@
-"""TODO detector.batch_scoring."""
+"""Score many files by several processes, in memory that does not grow, and go on after a kill.
+
+Files are scored in shards of `SHARD_FILES`. The rows of a finished shard lie on disk as a CSV; its
+name is a hash of the files, of the scorer's arguments and of the code that decides a score.
+"""
 
 import contextlib
 import csv
@@ -9,7 +13,7 @@ import shutil
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -18,15 +22,16 @@ from utils import parallel, paths
 from utils.audio import dsp, reading
 from utils.code_digest import code_digest
 
-SHARD, GROUP, GROUP_S = (
-    256,
-    32,
-    1800,
-)  # files a job, whose scores appear together; files, and about how many seconds, read at once
+SHARD_FILES = 256  # files of one job: their scores appear together
+GROUP_FILES = 32  # files that are read, then scored, at once
+GROUP_S = 1800  # seconds of audio after which a group is closed, also with fewer files
 
 
 def read_ahead(items: list, function: Callable) -> Iterator:
-    """`function(item)` of each, in order; one thread is an item ahead of the reader."""
+    """Yield `function(item)` of each item, in order, computed one item ahead in a second thread.
+
+    Raises what `function` raises.
+    """
     with ThreadPoolExecutor(1) as thread:
         waiting = deque()
         for item in items:
@@ -37,47 +42,92 @@ def read_ahead(items: list, function: Callable) -> Iterator:
             yield waiting.popleft().result()
 
 
-def _read(files: Iterator[Path]) -> list[tuple[Path, np.ndarray | None, str]]:
-    """The next few (file, wave or None, error): `GROUP` files, fewer if they are long; none when all are read."""
-    result, seconds = [], 0.0
+def _read_group(files: Iterator[Path]) -> list[tuple[Path, np.ndarray | None, str]]:
+    """Read the next files: (file, 8 kHz wave or None, error) of each.
+
+    At most `GROUP_FILES`, fewer if they are long; an empty list when all files are read.
+    """
+    group, seconds = [], 0.0
     for file in files:
         try:
             wave = reading.read(file)
-            result.append((file, wave, ""))
+            group.append((file, wave, ""))
             seconds += len(wave) / dsp.RATE
         except dsp.AudioError as error:
-            result.append((file, None, str(error)))
-        if len(result) == GROUP or seconds > GROUP_S:
+            group.append((file, None, str(error)))
+        if len(group) == GROUP_FILES or seconds > GROUP_S:
             break
-    return result
+    return group
 
 
 @functools.lru_cache(maxsize=1)
-def _opened(opener: Callable, arguments: tuple):
+def _open_scorer(opener: Callable, arguments: tuple):
+    """The scorer of this process: its model is loaded once, not for each shard."""
     return opener(*arguments)
 
 
-def _shard(opener: Callable, arguments: tuple, files: list[Path], place: Path) -> None:
-    """Score some files in this process and write their rows to `place`, whole."""
-    judge, rows, left = _opened(opener, arguments), [], iter(files)
+def _score_shard(opener: Callable, arguments: tuple, files: list[Path], target: Path) -> None:
+    """Score some files in this process and write their rows to `target`, whole or not at all."""
+    scorer, remaining = _open_scorer(opener, arguments), iter(files)
 
-    def ready(_):
-        group = _read(left)
+    def read_and_prepare(_):
+        group = _read_group(remaining)
         waves = [wave for _, wave, _ in group if wave is not None]
-        return group, judge.prepare(waves) if hasattr(judge, "prepare") else waves
+        return group, scorer.prepare(waves) if hasattr(scorer, "prepare") else waves
 
-    for group, prepared in read_ahead(range(len(files)), ready):
+    rows = []
+    for group, prepared in read_ahead(range(len(files)), read_and_prepare):
         if not group:
             break
-        scored = iter(judge.rows(prepared))
-        rows += [
-            {"file": str(file), **(next(scored) if wave is not None else {}), "error": error}
-            for file, wave, error in group
-        ]
-    with paths.whole(place) as part, part.open("w", newline="", encoding="utf-8") as target:
-        writer = csv.DictWriter(target, list(dict.fromkeys(name for row in rows for name in row)))
+        scored = iter(scorer.rows(prepared))
+        for file, wave, error in group:
+            columns = {} if wave is None else next(scored)
+            rows.append({"file": str(file)} | columns | {"error": error})
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    with (
+        paths.whole(target) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.DictWriter(file, names)
         writer.writeheader()
         writer.writerows(rows)
+
+
+def _shard_name(key: str, files: list[Path]) -> str:
+    """File name of a shard: a hash of `key` and of the names, sizes and dates of its files."""
+    digest = hashlib.sha256(key.encode())
+    for file in files:
+        state = None
+        with contextlib.suppress(OSError, ValueError):  # such a file is named in its row
+            status = file.stat()
+            state = status.st_size, status.st_mtime_ns
+        digest.update(f"{file}\0{state}\0".encode())
+    return f"{digest.hexdigest()[:24]}.csv"
+
+
+@contextlib.contextmanager
+def _shard_folder(keep: Path | None) -> Iterator[Path]:
+    """`keep`, made if missing; or else a temporary folder, which all machines of a cluster see."""
+    if keep:
+        keep.mkdir(parents=True, exist_ok=True)
+        yield keep
+        return
+    parent = None
+    if os.environ.get("DFS_ENGINE") == "ray":
+        parent = paths.CACHE
+        parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=parent) as folder:
+        yield Path(folder)
+
+
+def _start(pool: Executor | None, job: tuple) -> Future | None:
+    """Run `_score_shard(*job)` in `pool`, or here without one; not if its target exists."""
+    if job[-1].exists():
+        return None
+    if pool is None:  # few files are not worth the start of another process
+        parallel.run_single_threaded(_score_shard, job)
+        return None
+    return pool.submit(parallel.run_single_threaded, _score_shard, job)
 
 
 def score_files(
@@ -88,64 +138,45 @@ def score_files(
     processes: int = 0,
     label: str = "",
 ) -> Iterator[dict[str, str]]:
-    """Rows of files, in order: `file`, what `opener(*arguments).rows(waves)` says of each, `error` of one that cannot be read.
+    """Yield a row for each file, in order: `file`, the columns that the scorer gives, `error`.
 
-    Args: `opener` a function of a module; if what it gives can `prepare(waves)`, that runs ahead and `rows` gets its result;
-    `keep` a folder where finished shards wait for a second start after a kill (the caller removes it when all is done);
-    `processes` as many as cores unless given. Memory does not grow with the files: few shards are on their way at once, and
-    their rows lie on disk.
-    Raises what the judge raises.
+    Args:
+        opener: a function or class of a module of this project; each process calls
+            `opener(*arguments)` once for its scorer. `scorer.rows(waves)` returns a dict for each
+            8 kHz wave. If the scorer has `prepare(waves)`, that runs ahead in a second thread, and
+            `rows` gets what it returns.
+        arguments: they are pickled, and their `repr` is part of the names of shards.
+        keep: folder in which finished shards stay, so that a second start after a kill goes on;
+            `clear` removes it. Without it nothing is kept.
+        processes: how many; 0: `parallel.processes()`.
+        label: name on the progress bar; "": no bar.
+    A file that cannot be read gets a row with its `error` and no other column. Memory does not grow
+    with the number of files. Raises what the opener and the scorer raise.
     """
-    if (
-        shared := paths.CACHE if os.environ.get("DFS_ENGINE") == "ray" else None
-    ):  # where all machines see it
-        shared.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=shared) as spare:
-        digest = hashlib.sha256(code_digest(opener, settings=arguments).encode())
-        home, shards = (
-            keep or Path(spare),
-            [files[at : at + SHARD] for at in range(0, len(files), SHARD)],
-        )
-        home.mkdir(parents=True, exist_ok=True)
-        processes = min(processes or parallel.processes(), len(shards))
-
-        def place(shard: list[Path]) -> Path:
-            mark = digest.copy()
-            for file in shard:
-                status = None
-                with contextlib.suppress(OSError, ValueError):
-                    status = file.stat()
-                mark.update(f"{file}\0{status and (status.st_size, status.st_mtime_ns)}\0".encode())
-            return home / f"{mark.hexdigest()[:24]}.csv"
-
-        with (
-            parallel.executor(max(1, processes)) as pool,
-            parallel.progress(label=label, total=len(files), unit="clip") as bar,
-        ):
-            waiting, todo = deque(), deque(shards)
-            while todo or waiting:
-                while todo and len(waiting) < 2 * processes:
-                    shard = todo.popleft()
-                    target = place(shard)
-                    job = None if target.exists() else (opener, arguments, shard, target)
-                    if job and processes == 1:  # few files: no process of its own
-                        parallel.run_single_threaded(_shard, job)
-                        job = None
-                    waiting.append(
-                        (
-                            target,
-                            pool.submit(parallel.run_single_threaded, _shard, job) if job else None,
-                        )
-                    )
-                target, running = waiting.popleft()
-                if running:
-                    running.result()
-                with target.open(newline="", encoding="utf-8") as file:
-                    for row in csv.DictReader(file):
-                        bar.update()
-                        yield row
+    shards = [files[start : start + SHARD_FILES] for start in range(0, len(files), SHARD_FILES)]
+    processes = min(processes or parallel.processes(), len(shards))
+    key = code_digest(opener, _score_shard, settings=arguments)
+    with (
+        _shard_folder(keep) as folder,
+        parallel.executor(max(1, processes)) as pool,
+        parallel.progress(label=label, total=len(files), unit="clip") as bar,
+    ):
+        remaining, started = deque(shards), deque()
+        while remaining or started:
+            while remaining and len(started) < 2 * processes:
+                shard = remaining.popleft()
+                target = folder / _shard_name(key, shard)
+                job = (opener, arguments, shard, target)
+                started.append((target, _start(pool if processes > 1 else None, job)))
+            target, running = started.popleft()
+            if running:
+                running.result()
+            with target.open(newline="", encoding="utf-8") as table:
+                for row in csv.DictReader(table):
+                    bar.update()
+                    yield row
 
 
 def clear(keep: Path) -> None:
-    """Remove the shards that `score_files` kept."""
+    """Remove the shards that `score_files` kept in `keep`."""
     shutil.rmtree(keep, ignore_errors=True)

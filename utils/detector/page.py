@@ -1,12 +1,12 @@
-"""A page to try the detector on: `python -m utils.detector.page`, then open the address that it prints.
+"""A web page to try the detector on: `python -m utils.detector.page` prints its address.
 
-Whoever opens it can drop or record a clip and is told what the detector says of it, in words, how far to trust that, where it looks
-fake and which training clips it is most like. Only this machine can open it unless `--host` says otherwise. What is
-uploaded is deleted within the hour, and when the page is stopped by Ctrl-C.
+Whoever opens it can drop or record a clip. It says in words what the detector finds, how far to
+trust that, where the clip looks fake and which training clips it is most similar to. Only this
+machine can open it unless `--host` says otherwise. Uploads are deleted within the hour, and when
+the page is stopped by Ctrl-C.
 """
 
 import argparse
-import contextlib
 import html
 import io
 import os
@@ -14,85 +14,82 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import soundfile as sf
 
 from utils.audio import dsp, reading
 from utils.detector import detector, scoring
 
-LONGEST_S, LARGEST_MB, WAITING = (
-    120,
-    20,
-    20,
-)  # of a recording; of people in line (one is served at a time)
-CLEAR = 0.8  # a probability at least so far to one side is 'probably', any other leans
-WORDS = {
-    "bona fide": (
+LONGEST_S = 120  # of a recording
+LARGEST_MB = 20  # of a file
+MOST_WAITING = 20  # people in the queue: one recording is scored at a time
+PROBABLY = 0.8  # a probability at least this far to one side is 'probably', any other 'leans to'
+WORDS = {  # decision → (heading for a clear score, heading for another one, colour)
+    scoring.BONAFIDE: (
         "Probably a recording of a person",
         "Leans to a recording of a person",
         "#0072B2",
     ),
-    "spoof": ("Probably synthetic or manipulated", "Leans to synthetic or manipulated", "#B34700"),
+    scoring.SPOOF: (
+        "Probably synthetic or manipulated",
+        "Leans to synthetic or manipulated",
+        "#B34700",
+    ),
     scoring.UNDECIDED: ("No verdict", "No verdict", "#555555"),
 }
 
 
 def verdict(row: dict, card: dict) -> str:
-    """Markdown for people from a row of `predict.Judge`: the verdict, what its number means, how often it is wrong, warnings."""
+    """Markdown for people: the verdict, what its number means, how often it is wrong, warnings.
+
+    Args: `row` from `scoring.Scorer.row`, `card` of the detector.
+    """
     if not row["p_bona_fide"]:
         return f"## Not scored\n{html.escape(row['note'])}"
     p = float(row["p_bona_fide"])
-    clear, leans, colour = WORDS[row["decision"]]
-    language = (
-        ""
-        if row["language"] in ("", "unknown")
-        else f" Whisper hears the language “{html.escape(row['language'])}”."
-    )
-    right = card["real called bona fide"], card["fake called spoof"]
-    warned = "" if not row["note"] else f"\n\n**Take care:** {html.escape(row['note'])}."
+    clear, leaning, colour = WORDS[row["decision"]]
+    heading = clear if max(p, 1 - p) >= PROBABLY else leaning
+    language, warning = "", ""
+    if row["language"] not in ("", "unknown"):
+        language = f" Whisper takes the language for “{html.escape(row['language'])}”."
+    if row["note"]:
+        warning = f"\n\n**Take care:** {html.escape(row['note'])}."
+    bonafide_right, spoof_right = card["recall_bonafide"], card["recall_spoof"]
     return (
-        f"## <span style='color:{colour}'>{clear if max(p, 1 - p) >= CLEAR else leans}</span>\n"
-        f"**p(bona fide) = {p:.2f}**: were half of all clips genuine, about {round(100 * p)} of 100 clips with this score "
-        "would be.\n\n"
-        f"{float(row['seconds']):.1f} s of sound.{language} Of recordings from places that it never heard, this detector knows "
-        f"{right[0]:.0%} of the genuine and {right[1]:.0%} of the fake ones. It is no evidence against anybody.{warned}"
+        f"## <span style='color:{colour}'>{heading}</span>\n"
+        f"**p(bona fide) = {p:.2f}**: if half of all clips were genuine, about {round(100 * p)} "
+        "of 100 clips with this score would be.\n\n"
+        f"{float(row['seconds']):.1f} s of sound.{language} Of recordings from sources that it was "
+        f"not trained on, this detector recognises {bonafide_right:.0%} of the genuine and "
+        f"{spoof_right:.0%} of the fake ones. It is no evidence against anybody.{warning}"
     )
 
 
-def look(path: str | None, judge: scoring.Scorer):
-    """What the page shows of an uploaded file: (verdict in Markdown, timeline as an image or None, most similar training clips)."""
+def look(path: str | None, scorer: scoring.Scorer):
+    """What the page shows of an uploaded file.
+
+    Returns (verdict in Markdown, timeline as an image or None, most similar training clips in
+    Markdown). Nothing is raised for a file that cannot be scored: the verdict says why.
+    """
     if not path:
         return "Choose or record a clip first.", None, ""
     try:
-        if (size := Path(path).stat().st_size) > LARGEST_MB * 1e6:
+        size = Path(path).stat().st_size
+        if size > LARGEST_MB * 1e6:
             raise dsp.AudioError(
                 f"{size / 1e6:.0f} MB are too large for this page ({LARGEST_MB} MB)"
             )
-        seconds = 0.0
-        with contextlib.suppress(
-            sf.LibsndfileError
-        ):  # hours are not read first; other containers are small enough
-            seconds = sf.info(path).duration
-        if seconds <= LONGEST_S:
-            wave = reading.read(Path(path))
-            seconds = len(wave) / dsp.RATE
-        if seconds > LONGEST_S:
-            raise dsp.AudioError(
-                f"{seconds:.0f} s are too long for this page ({LONGEST_S} s): ./run_all.sh predict takes hours"
-            )
+        wave = reading.read(Path(path), longest_s=LONGEST_S)
+        pieces = scorer.released.pieces(wave)
     except dsp.AudioError as error:
         return f"## Not scored\n{html.escape(str(error))}", None, ""
-    (row,), released = judge.rows([wave]), judge.released
-    if not row["p_bona_fide"]:
-        return verdict(row, released.card), None, ""
-    said = (
-        verdict(row, released.card)
-        + f"\n\n### Where it looks fake: shaded, p(bona fide) at most {released.card['threshold']}"
-    )
-    return said, timeline(wave, released), nearest(wave, released)
+    (language,) = scorer.languages([wave])
+    card = scorer.released.card
+    text = verdict(scorer.row(wave, pieces, language), card)
+    text += f"\n\n### Where it looks fake: shaded, p(bona fide) at most {card['threshold']}"
+    return text, timeline(wave, scorer.released), nearest(pieces, scorer.released)
 
 
 def timeline(wave: np.ndarray, released: detector.Detector):
-    """Picture of where an 8 kHz wave looks fake."""
+    """Picture (PIL) of where an 8 kHz wave looks fake."""
     from PIL import Image
 
     picture = io.BytesIO()
@@ -100,36 +97,38 @@ def timeline(wave: np.ndarray, released: detector.Detector):
     return Image.open(picture)
 
 
-def nearest(wave: np.ndarray, released: detector.Detector) -> str:
-    """Markdown of the most similar training clips, an item each."""
-    items, familiar = [], released.card["familiar"]
-    for row in released.nearest(wave, 5):
+def nearest(pieces: list[detector.Piece], released: detector.Detector) -> str:
+    """Markdown list of the training clips that are most similar to the pieces of a recording."""
+    items = []
+    for row in released.nearest(pieces, 5):
         what = "genuine" if row["label"] == "1" else f"fake, by {row['system']}"
+        page = row["page"].removeprefix("page-")
         items.append(
-            f"- **{row['likeness']}** {html.escape(what)}; page {html.escape(row['page'].removeprefix('page-'))}, "
+            f"- **{row['likeness']}** {html.escape(what)}; demo page {html.escape(page)}, "
             f"{html.escape(row['language'])}"
         )
     return (
-        "### Most like these training clips\n"
+        "### Most similar training clips\n"
         + "\n".join(items)
-        + "\n\n1.00 is as good as the same clip; all but one in a "
-        f"hundred clips of pages that it never heard come nearer than {familiar:.2f}."
+        + "\n\n1.00 means the same clip; 99 of 100 clips of demo pages that it was not trained on "
+        f"have a training clip above {released.card['familiar']:.2f}."
     )
 
 
 def build(folder: Path = detector.FOLDER):
-    """The page as Gradio's Blocks."""
+    """The page, as Gradio's Blocks, for the detector in `folder`."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before the import: it asks nobody anything
     import gradio as gr
 
-    judge = scoring.Scorer(str(folder))
+    scorer = scoring.Scorer(str(folder))
     card = folder / "README.md"
     with gr.Blocks(
         title="Real or synthetic speech?", delete_cache=(300, 3000), analytics_enabled=False
     ) as page:
         gr.Markdown(
-            "# Real or synthetic speech?\nDrop a recording of somebody speaking, or record one. Everything is brought to "
-            "8 kHz, as a telephone would; two to ten seconds are best."
+            "# Real or synthetic speech?\nDrop a recording of somebody speaking, or record one. "
+            "Everything is brought to 8 kHz, the bandwidth of a telephone; two to ten seconds are "
+            "best. For hours of audio there is `./run_all.sh predict`."
         )
         clip = gr.Audio(
             sources=["upload", "microphone"],
@@ -137,26 +136,31 @@ def build(folder: Path = detector.FOLDER):
             label=f"Recording (up to {LONGEST_S} s, {LARGEST_MB} MB)",
         )
         button = gr.Button("Is it real?", variant="primary")
-        said = gr.Markdown(elem_id="verdict")
-        where = gr.Image(
+        text_box = gr.Markdown(elem_id="verdict")
+        figure = gr.Image(
             show_label=False, format="png", interactive=False, visible=False, elem_id="timeline"
         )
-        like = gr.Markdown(elem_id="nearest")
+        similar = gr.Markdown(elem_id="nearest")
         with gr.Accordion("The detector: what it was trained on, how wrong it is", open=False):
             gr.Markdown(
-                card.read_text(encoding="utf-8") if card.exists() else str(judge.released.card)
+                card.read_text(encoding="utf-8") if card.exists() else str(scorer.released.card)
             )
 
         def shown(path):
-            text, picture, rows = look(path, judge)
+            text, picture, rows = look(path, scorer)
             return text, gr.Image(picture, visible=picture is not None), rows
 
-        button.click(shown, clip, [said, where, like], concurrency_limit=1, api_name="score")
-    return page.queue(max_size=WAITING)
+        button.click(
+            shown, clip, [text_box, figure, similar], concurrency_limit=1, api_name="score"
+        )
+    return page.queue(max_size=MOST_WAITING)
 
 
 def launch(page, host: str, port: int, **options):
-    """Serve `page`; returns when it is stopped, or at once with `prevent_thread_lock=True`."""
+    """Serve `page` at `host`:`port` (`options` go to Gradio's `launch`).
+
+    Returns when it is stopped, or at once with `prevent_thread_lock=True`.
+    """
     import gradio as gr
 
     font = ["system-ui", "sans-serif"]  # nothing is asked from a font server
@@ -175,7 +179,7 @@ def launch(page, host: str, port: int, **options):
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Command line."""
+    """Command line; returns the exit status: 1 if the page could not be served."""
     parser = argparse.ArgumentParser(
         prog="python -m utils.detector.page",
         description=__doc__.split("\n")[0],
@@ -184,8 +188,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--host",
         default="127.0.0.1",
-        help="address to listen on (default: this machine alone; 0.0.0.0: "
-        "whoever can reach it, without a password)",
+        help="address to listen on (default: this machine only; 0.0.0.0: anybody who can reach "
+        "it, without a password)",
     )
     parser.add_argument("--port", type=int, default=7860, help="default: 7860")
     parser.add_argument(

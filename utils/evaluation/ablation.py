@@ -1,289 +1,267 @@
-"""From the scores of rungs to a table with intervals and a figure; and the clips that notebooks 11 to 13 judge."""
+"""An ablation: conditions that differ in one thing, scored by the protocols of `leave_out`.
 
+A `Condition` says what trains a model: features, augmentation, further data and the kind of model.
+`Material` makes features on demand, once for all conditions that share them. `compare` turns scores
+into a table: error rates with intervals, and paired differences to the condition that each is
+compared with.
+"""
+
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import matplotlib.pyplot as plt
+import joblib
 import numpy as np
 import pandas as pd
 
-from utils import contracts, metrics, parallel, paths, plots
-from utils.audio import reading
-from utils.evaluation.leave_out import PROTOCOLS
-from utils.sources import public_corpora
+from utils import parallel, paths
+from utils.audio import augmentation, dsp
+from utils.code_digest import code_digest
+from utils.evaluation import leave_out
+from utils.models import classifiers, finetune, frozen_features, pooled_features
 
-FAMILIES = {
-    "hifigan": "hi-?fi",
-    "griffin-lim": r"griffin|\bgl\b",
-    "world": r"\bworld\b|merlin",
-    "kokoro": "kokoro|hibari",
-    "espeak": "espeak",
-    "pico": r"\bpico",
+BOTH = {"whisper-base": (0, 1, 2, 3), "campplus": (0, 1, 2, 3)}
+FEATURES = {  # name → (depths of encoders, seconds to which clips are padded, 0: as they are)
+    "Whisper layer 1": ({"whisper-base": (1,)}, 0.0),
+    "Whisper layer 1 of 30 s": ({"whisper-base": (1,)}, 30.0),
+    "Whisper layer 1 of 15 s": ({"whisper-base": (1,)}, 15.0),
+    "Whisper layers 0-3": ({"whisper-base": (0, 1, 2, 3)}, 0.0),
+    "CAM++ blocks 0-3": ({"campplus": (0, 1, 2, 3)}, 0.0),
+    "Whisper and CAM++": (BOTH, 0.0),
+    "log-mels": ({}, 0.0),  # for the official baseline
 }
+SLOW = ("svm", "cnn")  # kinds of models that score one fold of each family only
+BACKGROUND_SNR_DB = (6.0, 20.0)
+MUSIC_PROBABILITY = 0.5
 
 
-def clips_of(competition: str, field_set: str = "") -> tuple[pd.DataFrame, list[np.ndarray]]:
-    """Clips of a competition that we built (training first, then its test, then a field set if a folder is named) and their waves.
+@dataclass(frozen=True)
+class Recipe:
+    """What happens to the augmented training clips: one for each training clip, beside it."""
 
-    Columns: what its tables tell, `set` ("train", "test", "field set"), `path`, and `family` (of a splice: of its fake part).
+    probabilities: dict  # of each effect of `augmentation.EFFECTS`, and of "splice"
+    background: bool = False  # music, or three other voices of the fold, under every clip
+    masked: bool = False  # SpecAugment on every clip
+
+    @classmethod
+    def of(cls, *effects: str, **options) -> "Recipe":
+        """The finalist's probabilities for these effects, 0 for the others."""
+        chosen = {
+            name: probability if name in effects else 0.0
+            for name, probability in augmentation.PROBABILITIES.items()
+        }
+        return cls(chosen, **options)
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One row of the ablation."""
+
+    name: str
+    against: str = ""  # the condition that it is compared with; empty: with none
+    features: str = "Whisper layer 1"  # key of FEATURES
+    recipe: Recipe | None = None  # of augmented clips; None: clean clips only
+    data: tuple[str, ...] = ()  # further training clips, keys of `Material.further`
+    model: str = "logistic"  # kind of `classifiers.fit`
+
+    def but(self, name: str, **changes) -> "Condition":
+        """A condition that differs from this one by `changes` and is compared with it."""
+        return replace(self, name=name, against=self.name, **changes)
+
+
+@dataclass(frozen=True)
+class Added:
+    """Further training clips: features (M, D), label (M,), `sources` (rows of the clips that each
+    was made from; it trains only where all of them do) and family (M,), "" for none."""
+
+    features: np.ndarray
+    label: np.ndarray
+    sources: list[np.ndarray]
+    family: np.ndarray
+
+    def may_train(self, clips: pd.DataFrame, split: leave_out.Split) -> np.ndarray:
+        """Which of them train in a split, boolean (M,)."""
+        whole = np.array([split.trains[rows].all() for rows in self.sources], dtype=bool)
+        return whole & ~np.isin(self.family, list(leave_out.unseen(clips, split)))
+
+
+def join(parts: list[Added]) -> Added | None:
+    """All of `parts` as one; None if there is none."""
+    if not parts:
+        return None
+    return Added(
+        np.concatenate([part.features for part in parts]),
+        np.concatenate([part.label for part in parts]),
+        [rows for part in parts for rows in part.sources],
+        np.concatenate([part.family for part in parts]),
+    )
+
+
+@dataclass
+class Material:
+    """Clips (training first), their waves, music, and further training clips by name.
+
+    `further[name]` is (waves, label (M,), sources, family (M,)) as in `Added`.
     """
-    home = paths.INPUTS / competition
-    train = pd.read_csv(home / "train_meta.csv").assign(
-        set="train", path=lambda t: [home / "train" / i for i in t["id"]]
-    )
-    tables = [
-        train,
-        pd.read_csv(home / "test_key.csv").assign(
-            set="test", path=lambda t: [home / "test" / i for i in t["id"]]
-        ),
-    ]
-    if field_set:
-        field = pd.read_csv(Path(field_set) / "key.csv")
-        tables.append(
-            field.assign(
-                id=field["name"],
-                set="field set",
-                source=field["group"],
-                path=[f"{field_set}/clips/{name}" for name in field["name"]],
-                group="page-" + field["group"],
-            )
+
+    clips: pd.DataFrame
+    waves: list[np.ndarray]
+    music: list[np.ndarray]
+    further: dict[str, tuple]
+
+    def features(self, name: str, waves: list[np.ndarray] | None = None) -> np.ndarray:
+        """Features `name` of `waves` (default: the clips), (N, D); an object array for log-mels."""
+        waves = self.waves if waves is None else waves
+        if name == "log-mels":
+            return classifiers.baseline_log_mels(waves)
+        depths, window_s = FEATURES[name]
+        return pooled_features.features(waves, depths, name, window_s)
+
+    def added(self, condition: Condition, seed: int) -> Added | None:
+        """All that trains besides the clean clips."""
+        parts = []
+        if condition.recipe:
+            parts.append(self.augmented(condition.recipe, condition.features, seed))
+        for name in condition.data:
+            waves, *rest = self.further[name]
+            parts.append(Added(self.features(condition.features, waves), *rest))
+        return join(parts)
+
+    def augmented(self, recipe: Recipe, features: str, seed: int) -> Added:
+        """Augmented training clips of a recipe with their features."""
+        made = self.augmented_waves(recipe, seed)
+        waves, label, sources = made
+        if recipe.masked:
+            values = self._masked_features(features, waves, sources, seed)
+        else:
+            values = self.features(features, waves)
+        return Added(values, label, sources, np.full(len(label), ""))
+
+    def augmented_waves(self, recipe: Recipe, seed: int) -> tuple[list, np.ndarray, list]:
+        """One augmented clip per training clip: (waves, label (M,), sources). Folds stay apart."""
+        train = self.clips[self.clips["set"] == "train"]
+        split = leave_out.splits(self.clips, seed, family_folds=0)
+        jobs = []
+        for fold in (s for s in split if s.protocol == leave_out.OUT_OF_FOLD):
+            rows = np.flatnonzero(fold.scored)
+            table = train.iloc[rows][["id", "label"]].assign(row=rows)
+            music = self.music if recipe.background else []
+            jobs.append((table, [self.waves[i] for i in rows], seed, recipe, music))
+        made = [clip for part in parallel.run_in_processes(_augment_fold, jobs) for clip in part]
+        waves, label, sources = zip(*made, strict=True)
+        return list(waves), np.array(label), list(sources)
+
+    def _masked_features(self, features, waves, sources, seed) -> np.ndarray:
+        keys = [f"{self.clips['id'].iloc[rows[0]]}/{seed}" for rows in sources]
+        depths, columns = FEATURES[features][0], []
+        for backbone, wanted in depths.items():
+            config = finetune.Config(backbone, seed=seed)
+            frozen = frozen_features.compute(config, waves, keys, [True] * len(waves), backbone)
+            values = np.concatenate([frozen.lower, frozen.upper], axis=1)
+            size = values.shape[1] // 4  # depths 0 to 3
+            columns += [values[:, depth * size : (depth + 1) * size] for depth in wanted]
+        return np.concatenate(columns, axis=1)
+
+
+def _augment_fold(table: pd.DataFrame, waves: list, seed: int, recipe: Recipe, music: list) -> list:
+    """Augmented clips of one fold: (wave, label, rows of the clips that it was made from)."""
+    rows, label = table["row"].to_numpy(), table["label"].to_numpy()
+    pools = {name: np.flatnonzero(label == kind) for name, kind in (("bonafide", 1), ("spoof", 0))}
+    waves_of = {name: [waves[i] for i in pool] for name, pool in pools.items()}
+    result = []
+    for i, clip in enumerate(table.itertuples()):
+        rng = parallel.seeded_rng(seed, "ablation", clip.id)
+        made = augmentation.augment(
+            waves[i], clip.label, rng, waves_of["bonafide"], waves_of["spoof"], recipe.probabilities
         )
-    clips = pd.concat(tables, ignore_index=True)
-    made_by = clips["system"].str.split("+").str[-1]
-    clips["family"] = made_by.map(dict(zip(train["system"], train["family"], strict=True))).fillna(
-        made_by
-    )
-    return clips, [reading.read(path) for path in clips["path"]]
-
-
-def family_of(system: pd.Series) -> np.ndarray:
-    """Family of `mini`'s synthesisers that a name of a system elsewhere tells of, or "" (N,): it goes where a view leaves it out."""
-    name = system.str.lower()
-    return np.select(
-        [name.str.contains(pattern) for pattern in FAMILIES.values()], list(FAMILIES), ""
-    )
-
-
-def others_of(
-    external: list[str], apart_from: pd.DataFrame
-) -> tuple[pd.DataFrame, list[np.ndarray]]:
-    """Training clips of `inputs/external/<name>/` of each name, with their `family`, and their waves; an empty table without names.
-
-    Clips of a group that `apart_from` holds (the owner of a page that the field set has too) are left out.
-    """
-    corpora = [
-        public_corpora.manifest(name, paths.INPUTS / "external" / name)[0] for name in external
-    ]
-    nothing = pd.DataFrame({"label": [], "group": [], "system": []})
-    table = contracts.training(pd.concat(corpora, ignore_index=True)) if corpora else nothing
-    table = table[~table["group"].isin(apart_from["group"])].reset_index(drop=True)
-    table["family"] = family_of(table["system"].astype(str))
-    return table, [reading.read(paths.HOME / path) for path in table.get("path", [])]
-
-
-def threshold(label: np.ndarray, scores: pd.DataFrame) -> float:
-    """The threshold with the best F1 out of fold: the only one that a rung may know."""
-    rows = scores["out of fold"].notna().to_numpy()
-    return metrics.best_threshold(label[rows], scores.loc[rows, "out of fold"])[0]
-
-
-def summary(
-    label: np.ndarray,
-    group: np.ndarray,
-    rung: list[pd.DataFrame],
-    reference: list[pd.DataFrame],
-    repeats: int = 200,
-) -> dict:
-    """{(view, what): (value, low, high)} of a rung, the mean over its seeds: EER, F1 (of real, at `threshold`), and both less
-    those of `reference`; 95 % intervals by drawing groups, the same for rung and reference."""
-    seeds, result = [], {}
-    for i, mine in enumerate(rung):
-        other = reference[min(i, len(reference) - 1)]
-        seeds.append((mine, threshold(label, mine), other, threshold(label, other)))
-    for view in PROTOCOLS:
-        parts = []  # of each seed, which may judge other clips: labels, groups, scores and decisions of both
-        for mine, cut, other, other_cut in seeds:
-            rows = (mine[view].notna() & other[view].notna()).to_numpy()
-            parts.append(
-                (
-                    label[rows],
-                    group[rows],
-                    *(
-                        values
-                        for table, at in ((mine, cut), (other, other_cut))
-                        for values in (table.loc[rows, view].to_numpy(), table.loc[rows, view] > at)
-                    ),
-                )
-            )
-        if not all(len(np.unique(part[0])) == 2 for part in parts):
-            continue
-        names, drawn, rng = (
-            np.unique(np.concatenate([part[1] for part in parts])),
-            [],
-            np.random.default_rng(0),
-        )
-        members = [{name: np.flatnonzero(part[1] == name) for name in names} for part in parts]
-
-        def found(chosen, parts=parts, members=members):
-            figures = []
-            for (y, _, ours, ours_bonafide, theirs, theirs_bonafide), of in zip(
-                parts, members, strict=True
-            ):
-                at = np.concatenate([of[name] for name in chosen])
-                if not 0 < y[at].mean() < 1:
-                    return None
-                ones = [
-                    2
-                    * (y[at] & bonafide.to_numpy()[at]).sum()
-                    / (y[at].sum() + bonafide.to_numpy()[at].sum())
-                    for bonafide in (ours_bonafide, theirs_bonafide)
-                ]
-                eers = [metrics.eer(y[at], scores[at]) for scores in (ours, theirs)]
-                figures.append([eers[0], ones[0], eers[0] - eers[1], ones[0] - ones[1]])
-            return np.mean(figures, axis=0)
-
-        drawn = [
-            x
-            for x in (found(rng.choice(names, len(names))) for _ in range(repeats))
-            if x is not None
-        ]
-        low, high = np.percentile(drawn, (2.5, 97.5), axis=0)
-        for what, value, a, b in zip(
-            ("EER", "F1", "EER less", "F1 less"), found(names), low, high, strict=True
-        ):
-            result[view, what] = (value, a, b)
+        wave, sources = made.wave, [i, *(pools[name][j] for name, j in made.sources)]
+        if recipe.background:
+            wave, voices = _with_background(wave, waves, music, rng)
+            sources += voices
+        result.append((wave, made.label, rows[sources]))
     return result
 
 
-def table(
-    clips: pd.DataFrame,
-    scores: dict,
-    seeds: list[int],
-    base: str,
-    against: dict[str, str],
-    repeats: int,
+def _with_background(wave, voices: list, music: list, rng) -> tuple[np.ndarray, list[int]]:
+    """`wave` over music or over three random `voices`, and which voices these are."""
+    chosen = []
+    if music and rng.random() < MUSIC_PROBABILITY:
+        background = music[rng.integers(len(music))]
+    else:
+        chosen = rng.integers(len(voices), size=3).tolist()
+        background = sum(np.resize(voices[j], len(wave)) for j in chosen)
+    start = rng.integers(max(1, len(background) - len(wave)))
+    background = background[start : start + len(wave)]
+    return dsp.add_noise(wave, background, rng.uniform(*BACKGROUND_SNR_DB)), chosen
+
+
+# ---------------------------------------------------------------- scores
+def score_condition(
+    clips: pd.DataFrame, seed: int, model: str, x: np.ndarray, added: Added | None
 ) -> pd.DataFrame:
-    """`summary` of each rung of `scores` {(rung, seed): table}, `base` first, each compared with `base` or what `against` names:
-    a row for each rung, view and what (EER, F1, and both less those of `against`) with value, low, high."""
-    label, group = clips["label"].to_numpy(), clips["group"].to_numpy()
-    order = [base, *(name for name in dict.fromkeys(name for name, _ in scores) if name != base)]
-    jobs = [
-        (
-            label,
-            group,
-            [scores[name, seed] for seed in seeds],
-            [scores[against.get(name, base), seed] for seed in seeds],
-            repeats,
-        )
-        for name in order
-    ]
-    return pd.DataFrame(
-        [
-            {
-                "rung": name,
-                "view": view,
-                "what": what,
-                "value": value,
-                "low": low,
-                "high": high,
-                "against": against.get(name, base) if what.endswith("less") else "",
-            }
-            for name, found in zip(
-                order, parallel.run_in_processes(summary, jobs, "intervals"), strict=True
-            )
-            for (view, what), (value, low, high) in found.items()
+    """Scores of a condition, as `leave_out.score` gives them."""
+    label = clips["label"].to_numpy()
+
+    def learn(split: leave_out.Split):
+        x_train, y_train = x[split.trains], label[split.trains]
+        if added is not None:
+            more = added.may_train(clips, split)
+            x_train = np.concatenate([x_train, added.features[more]])
+            y_train = np.concatenate([y_train, added.label[more]])
+        scorer = classifiers.fit(model, x_train, y_train, seed)
+        return scorer(x[split.scored]), scorer(x_train[y_train == 1])
+
+    return leave_out.score(clips, seed, learn, 1 if model in SLOW else leave_out.FOLDS)
+
+
+def _score_once(folder: Path, digest: str, *job) -> pd.DataFrame:
+    path = folder / f"{joblib.hash((digest, job))}.csv"
+    if not path.exists():
+        with paths.whole(path) as part:
+            score_condition(*job).to_csv(part, index=False)
+    return pd.read_csv(path, keep_default_na=False)
+
+
+def score_all(
+    conditions: list[Condition], material: Material, seeds: list[int], folder: Path
+) -> dict[tuple[str, int], pd.DataFrame]:
+    """(name, seed) → scores of each condition. Finished ones are kept in `folder` by content."""
+    folder.mkdir(parents=True, exist_ok=True)
+    digest, scores = code_digest(score_condition), {}
+    clips = material.clips.drop(columns="path", errors="ignore")
+    for condition in parallel.progress(conditions, "conditions"):
+        x = material.features(condition.features)
+        jobs = [
+            (folder, digest, clips, seed, condition.model, x, material.added(condition, seed))
+            for seed in seeds
         ]
-    )
+        found = parallel.run_in_processes(_score_once, jobs)
+        scores |= {(condition.name, seed): table for seed, table in zip(seeds, found, strict=True)}
+    return scores
 
 
-def save(run: Path, rows: pd.DataFrame) -> pd.DataFrame:
-    """Write `rungs.csv` (what `table` gives) and `ladder.csv` (a row a rung, EER and F1 of each view), which is returned."""
-    rows.to_csv(run / "rungs.csv", index=False, float_format="%.4f")
-    order = rows["rung"].drop_duplicates()
-    wide = rows.pivot(index="rung", columns=["what", "view"], values="value").loc[order]
-    flat = wide[
-        [(what, view) for what in ("EER", "F1") for view in PROTOCOLS if (what, view) in wide]
-    ]
-    flat.set_axis([f"{what}, {view}" for what, view in flat], axis=1).to_csv(
-        run / "ladder.csv", float_format="%.4f"
-    )
-    return flat
+def fine_tuned(
+    material: Material, seed: int, config: finetune.Config, folder: Path
+) -> dict[str, pd.DataFrame]:
+    """Scores (log-odds) of a backbone as notebook 04 fine-tunes it, on clean clips.
 
-
-def figure(run: Path, rows: pd.DataFrame, base: str, name: str = "ladder") -> None:
-    """`figures/<name>.png`: EER of every rung on every view with intervals; colours tell what is better or worse."""
-    order, y = rows["rung"].drop_duplicates(), np.arange(rows["rung"].nunique())[::-1]
-    shown = [view for view in PROTOCOLS if view in set(rows["view"])]
-    fig, axes = plt.subplots(
-        1,
-        len(shown),
-        figsize=(3.1 * len(shown), 0.24 * len(order) + 1.2),
-        sharey=True,
-        squeeze=False,
-    )
-    for axis, view in zip(axes[0], shown, strict=True):
-        here = rows[rows["view"] == view].set_index("rung")
-        part, less = (here[here["what"] == what].loc[order] for what in ("EER", "EER less"))
-        axis.hlines(y, part["low"], part["high"], color=plots.GREY, lw=1.5)
-        colour = np.where(
-            less["high"] < 0, plots.BONAFIDE, np.where(less["low"] > 0, plots.SPOOF, "black")
-        )
-        axis.scatter(part["value"], y, c=colour, s=18, zorder=3)
-        axis.axvline(part.loc[base, "value"], color=plots.GREY, ls="--", lw=1)
-        axis.set(title=view, xlabel="EER", ylim=(-1, len(order)))
-        axis.set_yticks(y, order, fontsize=8)
-    fig.suptitle(
-        "EER, mean of seeds, 95 % over groups. Blue: better than what it is compared with, orange: worse",
-        fontsize=10,
-    )
-    plots.save(run, name)
-
-
-def beyond_chance(rows: pd.DataFrame) -> None:
-    """Print, view by view, which rungs are better or worse than what they are compared with, beyond the interval."""
-    less = rows[rows["what"] == "EER less"].set_index(["rung", "view"])
-    for view in less.index.unique("view"):
-        part = less.xs(view, level="view")
-        good, bad = (
-            part[part["high"] < 0].sort_values("value"),
-            part[part["low"] > 0].sort_values("value", ascending=False),
-        )
-        print(
-            f"{view}: better beyond the interval: "
-            + ("; ".join(f"{n} {r['value']:+.3f}" for n, r in good.iterrows()) or "none")
-        )
-        print(
-            f"{' ' * len(view)}  worse: "
-            + ("; ".join(f"{n} {r['value']:+.3f}" for n, r in bad.iterrows()) or "none")
-        )
-
-
-def mistakes(clips: pd.DataFrame, tables: list[pd.DataFrame], least: int = 10) -> pd.DataFrame:
-    """Where a rung errs at its equal error rate: share of clips decided wrongly, mean over its seeds (`tables`), of each family of
-    synthesisers and each source of real clips with at least `least` clips in a view. Columns: view, class, what, wrong, clips."""
-    rows = []
-    for view in PROTOCOLS:
-        for table in tables:
-            part = clips[table[view].notna()].assign(score=table[view].dropna())
-            if part["label"].nunique() < 2:
-                continue
-            error = metrics.eer(part["label"], part["score"])
-            cut = part.loc[part["label"] == 1, "score"].quantile(error)
-            bonafide = part["label"] == 1
-            rows.append(
-                pd.DataFrame(
-                    {
-                        "view": view,
-                        "class": np.where(bonafide, "real", "fake"),
-                        "wrong": (part["score"] > cut) != bonafide,
-                        "what": part["source"].where(bonafide, part["family"]),
-                    }
-                )
-            )
-    every = (
-        pd.concat(rows)
-        .groupby(["view", "class", "what"])["wrong"]
-        .agg(wrong="mean", clips="size")
-        .reset_index()
-    )
-    every["clips"] = (every["clips"] / len(tables)).round().astype(int)
-    return every[every["clips"] >= least].reset_index(drop=True)
+    Returns tables as `leave_out.score` gives them: `frozen` (the head alone) and `tuned`.
+    """
+    clips, ids = material.clips, material.clips["id"].tolist()
+    clean = [False] * len(ids)
+    frozen = frozen_features.compute(config, material.waves, ids, clean, config.backbone)
+    todo, jobs = leave_out.splits(clips, seed, family_folds=1), []
+    for number, split in enumerate(todo):
+        fold = np.where(split.trains, 1, np.where(split.scored, 0, -2))
+        table = clips[["id", "label"]].assign(augmentation=0, fold=fold)
+        place = folder / f"{config.backbone}-{config.tuned}-{seed}-{number}"
+        jobs.append((config, 0, table, frozen.folder, place))
+    records = parallel.run_in_processes(finetune.run_fold, jobs, f"fine-tune {config.backbone}")
+    result = {}
+    for kind in ("frozen", "tuned"):
+        tables = []
+        for split, record in zip(todo, records, strict=True):
+            rows = np.flatnonzero(split.scored)
+            values = {"protocol": split.protocol, "part": split.part, "clip": rows}
+            tables.append(pd.DataFrame(values | {"score": [record[kind][ids[i]] for i in rows]}))
+        result[kind] = pd.concat(tables, ignore_index=True)
+    return result

@@ -1,419 +1,267 @@
-"""What notebooks 11 to 13 ask of every rung: five ways to leave clips out, the same for all, and the scores of a rung on each.
+"""Protocols: ways to leave clips out of training, and the scores of a model on what was left out.
 
-A view is a way to judge: clips of other folds (`out of fold`), of synthesisers and of sources that training never saw, and sets of
-their own (`test`, `field set`). In each, every model's scores are brought to one scale by its real training clips.
+- `out of fold`: a fold is scored by a model of the other folds; a group (a speaker, a recording and
+  what was made from it) lies in one fold.
+- `unseen families`: spoofed clips of one synthesiser family and the bona fide clips of a fold are
+  scored by a model of the other folds that never saw this family. One error rate per family.
+- `unseen corpora`: the recordings of some corpora, and what was vocoded from them, are scored by a
+  model that saw no clip of their groups. Clips of text-to-speech always train and are not scored.
+- `test` and `external`: the competition's test and an external test set, scored by a model of all
+  training clips.
+
+The scores of each model are standardised by the mean and standard deviation of its scores on bona
+fide training clips, so that models of one protocol share a scale.
 """
 
-import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sklearn.linear_model import LogisticRegression
 
-from utils import contracts, metrics, parallel, paths
-from utils.audio import augmentation, dsp
-from utils.code_digest import code_digest
-from utils.models import finetune, frozen_features
-from utils.models.classifiers import fit, fit_logistic
+from utils import contracts, metrics, paths
+from utils.audio import reading
+from utils.models.classifiers import fit_logistic
+from utils.sources import public_corpora
 
-PROTOCOLS = ("out of fold", "systems left out", "corpora left out", "test", "field set")
-PARTS = 4  # a view's clips are judged in so many parts, each by a model of its own
-SOURCES_PER_CLIP = (
-    7  # clips at most in a copy: itself, three that are spliced to it, three voices of babble
-)
+OUT_OF_FOLD, FAMILIES, CORPORA = "out of fold", "unseen families", "unseen corpora"
+TEST, EXTERNAL = "test", "external"
+PROTOCOLS = (OUT_OF_FOLD, FAMILIES, CORPORA, TEST, EXTERNAL)
+FOLDS = 4
+LEAST = 10  # clips that a family needs for an error rate of its own
 
 
-def _in_parts(names: pd.Series, label: pd.Series, rng: np.random.Generator) -> pd.Series:
-    """Part 0 … PARTS-1 of each name, drawn until each part holds both classes (or, with one class, a name)."""
-    unique = sorted(set(names))
-    for _ in range(1000):
-        part = names.map(dict(zip(unique, rng.permutation(len(unique)) % PARTS, strict=True)))
-        if (label.groupby(part).nunique() == label.nunique()).all() and part.nunique() == PARTS:
-            return part
-    raise ValueError(f"{len(unique)} names do not make {PARTS} parts that hold both classes")
+FAMILY_NAMES = {  # family of the mini competition → how names of systems elsewhere tell of it
+    "hifigan": "hi-?fi",
+    "griffin-lim": r"griffin|\bgl\b",
+    "world": r"\bworld\b|merlin",
+    "kokoro": "kokoro|hibari",
+    "espeak": "espeak",
+    "pico": r"\bpico",
+    "vits": r"\bvits|piper",
+    "ttskit": "mel-?gan|mellotron",
+    "praat": "psola|praat",
+}
 
 
-def splits(
-    clips: pd.DataFrame, seed: int, rotations: int = PARTS
-) -> list[tuple[str, np.ndarray, np.ndarray]]:
-    """(view, rows that train, rows that are judged), both boolean (N,), of `clips`: id, label, family, source, group, set.
+def load_clips(competition: str, external: str = "") -> tuple[pd.DataFrame, list[np.ndarray]]:
+    """Clips of a competition that the project built, with its test key, and their 8 kHz waves.
 
-    `set` is "train" or the name of a view of its own, which a model of all training clips judges. A clip of a system left out is
-    of a fold left out too; sources left out take all their groups with them. `rotations` below `PARTS` judge only
-    part of the fakes of systems left out.
+    Args: `competition`, a folder under inputs/; `external`, a folder with key.csv (name, label,
+    system, group) and clips/, or "".
+    Columns: those of its tables, set ("train", "test", "external"), path, and family (of a splice:
+    the family of its spoofed part). Training clips come first.
+    """
+    home = paths.INPUTS / competition
+    tables = []
+    for name, key in (("train", "train_meta.csv"), (TEST, "test_key.csv")):
+        table = pd.read_csv(home / key)
+        tables.append(table.assign(set=name, path=[home / name / i for i in table["id"]]))
+    if external:
+        key = pd.read_csv(Path(external) / "key.csv")
+        files = [f"{external}/clips/{name}" for name in key["name"]]
+        owner = "page-" + key["group"]
+        more = {"id": key["name"], "set": EXTERNAL, "source": key["group"], "path": files}
+        tables.append(key.assign(**more, group=owner))
+    clips = pd.concat(tables, ignore_index=True)
+    made_by = clips["system"].str.split("+").str[-1]
+    family_of = dict(zip(tables[0]["system"], tables[0]["family"], strict=True))
+    family_of |= dict(zip(tables[1]["system"], tables[1]["family"], strict=True))
+    clips["family"] = made_by.map(family_of).fillna(made_by)
+    return clips, [reading.read(path) for path in clips["path"]]
+
+
+def family_of_names(systems: pd.Series) -> np.ndarray:
+    """Family of the mini competition that the name of a system elsewhere tells of, or "", (N,)."""
+    names = systems.astype(str).str.lower()
+    matches = [names.str.contains(pattern) for pattern in FAMILY_NAMES.values()]
+    return np.select(matches, list(FAMILY_NAMES), "")
+
+
+def load_external(
+    names: list[str], clips: pd.DataFrame
+) -> tuple[list[np.ndarray], np.ndarray, list[np.ndarray], np.ndarray]:
+    """Labelled clips of `inputs/external/<name>/` that train on every protocol.
+
+    Returns (waves, label (M,), sources (each empty: made from none of `clips`), family (M,)). Clips
+    of a group that `clips` has too (an owner of demo pages in the external test set) are left out.
+    """
+    tables = [public_corpora.manifest(n, paths.INPUTS / "external" / n)[0] for n in names]
+    if not tables:
+        return [], np.zeros(0, int), [], np.zeros(0, str)
+    table = contracts.training(pd.concat(tables, ignore_index=True))
+    table = table[~table["group"].isin(clips["group"])]
+    waves = [reading.read(paths.HOME / path) for path in table["path"]]
+    nothing = [np.zeros(0, int)] * len(table)
+    return waves, table["label"].astype(int).to_numpy(), nothing, family_of_names(table["system"])
+
+
+@dataclass(frozen=True)
+class Split:
+    """One model of a protocol: which clips train it and which it scores, both boolean (N,).
+
+    `part` names what was left out: a fold, a family, a group of corpora; empty for a test set.
+    """
+
+    protocol: str
+    part: str
+    trains: np.ndarray
+    scored: np.ndarray
+
+
+def splits(clips: pd.DataFrame, seed: int, family_folds: int = FOLDS) -> list[Split]:
+    """All models that a condition needs on all protocols.
+
+    Args:
+        clips: columns id, label, family, source, group and set ("train", "test" or "external").
+        seed: of the folds and of the division of corpora.
+        family_folds: in how many of the folds each family is scored. Fewer cost less time and score
+            fewer clips: 1 scores about a quarter of each family.
+    Raises ValueError if corpora cannot be divided so that each part holds both classes, and
+    AssertionError if a clip or a group would be on both sides.
     """
     inside = (clips["set"] == "train").to_numpy()
-    train, rng = clips[inside], np.random.default_rng(seed)
+    bonafide, group = (clips["label"] == 1).to_numpy(), clips["group"].to_numpy()
+    train = clips[inside]
     fold = np.full(len(clips), -1)
-    fold[inside] = contracts.make_folds(train, PARTS, seed).reindex(train["id"]).to_numpy()
-    family, source = np.full(len(clips), -1), np.full(len(clips), -1)
-    spoofs = inside & (clips["label"] == 0).to_numpy()
-    family[spoofs] = _in_parts(clips.loc[spoofs, "family"], clips.loc[spoofs, "label"], rng)
-    source[inside] = _in_parts(train["source"], train["label"], rng)
-    bonafide, group = inside & ~spoofs, clips["group"].to_numpy()
-    result = [("out of fold", inside & (fold != k), fold == k) for k in range(PARTS)]
-    for turn in range(rotations):
-        for k in range(PARTS):
-            held = (k + turn) % PARTS
-            result.append(
-                (
-                    "systems left out",
-                    inside & (fold != k) & (family != held),
-                    (fold == k) & (bonafide | (family == held)),
-                )
-            )
-    for k in range(PARTS):
-        judged = source == k
-        result.append(
-            ("corpora left out", inside & ~judged & ~np.isin(group, group[judged]), judged)
-        )
-    result += [
-        (name, inside, (clips["set"] == name).to_numpy())
-        for name in PROTOCOLS[3:]
-        if (clips["set"] == name).any()
+    fold[inside] = contracts.make_folds(train, FOLDS, seed).reindex(train["id"]).to_numpy()
+    result = [
+        Split(OUT_OF_FOLD, f"fold {k}", inside & (fold != k), fold == k) for k in range(FOLDS)
     ]
-    for view, known, judged in result:
-        assert not (known & judged).any(), view
-        assert view not in ("out of fold", "corpora left out") or set(group[known]).isdisjoint(
-            group[judged]
-        ), view
+    for family in families(train):
+        of_family = (clips["family"] == family).to_numpy() & ~bonafide
+        for k in range(family_folds):
+            trains = inside & (fold != k) & ~of_family
+            result.append(Split(FAMILIES, family, trains, (fold == k) & (bonafide | of_family)))
+    corpus = corpus_parts(clips, seed)
+    for k in range(corpus.max() + 1):
+        scored = corpus == k
+        trains = inside & ~scored & ~np.isin(group, group[scored])
+        result.append(Split(CORPORA, f"corpora {k}", trains, scored))
+    for name in (TEST, EXTERNAL):
+        scored = (clips["set"] == name).to_numpy()
+        if scored.any():
+            result.append(Split(name, "", inside, scored))
+    for split in result:
+        assert not (split.trains & split.scored).any(), split.protocol
+        assert set(group[split.trains]).isdisjoint(group[split.scored]), split.protocol
     return result
 
 
-@dataclass
-class Augmented:
-    """Augmented copies of training clips: features (M, D), labels (M,), and the rows of `clips` that each is made of (M, ·);
-    -1: none, it may always train. With `family` (M,), one that `clips` know trains only where one of their fakes of it does."""
-
-    features: np.ndarray
-    label: np.ndarray
-    parts: np.ndarray
-    family: np.ndarray | None = None
+def families(train: pd.DataFrame) -> list[str]:
+    """Synthesiser families with at least `LEAST` spoofed training clips, sorted."""
+    counts = train.loc[train["label"] == 0, "family"].value_counts()
+    return sorted(counts.index[counts >= LEAST])
 
 
-def scores_by_protocol(
-    clips: pd.DataFrame, seed: int, learn, rotations: int = PARTS
-) -> dict[str, pd.DataFrame]:
-    """Scores of rungs: of each one row a clip (N), a column a view, NaN where a view does not judge it.
+def corpus_parts(clips: pd.DataFrame, seed: int) -> np.ndarray:
+    """Part 0, 1, … of each training clip by its corpus, (N,); -1 for all other clips.
 
-    `learn(known, judged)`, rows as `splits` gives them, returns name → (scores of what is judged, scores of real training clips).
+    A corpus is a source of bona fide recordings; what was vocoded from one belongs to it. Clips of
+    text-to-speech belong to none. There are `FOLDS` parts, or fewer where corpora are few; the
+    division is drawn again until each part holds both classes. Raises ValueError if not even two
+    parts can be made.
     """
-    total, times = {}, {}
-    for view, known, judged in splits(clips, seed, rotations):
-        for name, (scores, bonafide) in learn(known, judged).items():
-            at = PROTOCOLS.index(view), judged
-            total.setdefault(name, np.zeros((len(PROTOCOLS), len(clips))))[at] += (
-                scores - bonafide.mean()
-            ) / (bonafide.std() + 1e-9)
-            times.setdefault(name, np.zeros((len(PROTOCOLS), len(clips))))[at] += 1
-    return {
-        name: pd.DataFrame(
-            np.divide(
-                total[name],
-                times[name],
-                out=np.full_like(total[name], np.nan),
-                where=times[name] > 0,
-            ).T,
-            columns=list(PROTOCOLS),
-        )
-        for name in total
-    }
+    inside = (clips["set"] == "train").to_numpy()
+    recorded = sorted(set(clips.loc[inside & (clips["label"] == 1), "source"]))
+    rows = np.flatnonzero(inside & clips["source"].isin(recorded).to_numpy())
+    table, rng = clips.iloc[rows], np.random.default_rng(seed)
+    for parts in range(min(FOLDS, len(recorded)), 1, -1):
+        for _ in range(1000):
+            order = rng.permutation(len(recorded)) % parts
+            part = table["source"].map(dict(zip(recorded, order, strict=True))).to_numpy()
+            if (table.groupby(part)["label"].nunique() == 2).all():
+                result = np.full(len(clips), -1)
+                result[rows] = part
+                return result
+    raise ValueError(f"{len(recorded)} corpora do not make parts that hold both classes")
 
 
-def may_train(clips: pd.DataFrame, known: np.ndarray, family: np.ndarray) -> np.ndarray:
-    """Whether clips of a `family` (M,) may train beside `known` (N,) of `clips`: not if training clips hold it and all of those are
-    left out."""
-    spoofs = clips[(clips["set"] == "train") & (clips["label"] == 0)]
-    return ~np.isin(
-        family, list(set(spoofs["family"]) - set(spoofs.loc[known[spoofs.index], "family"]))
-    )
+def unseen(clips: pd.DataFrame, split: Split) -> set[str]:
+    """Families of the scored spoofed clips that no clip in training has.
 
-
-def training_rows(
-    clips: pd.DataFrame,
-    clean: np.ndarray,
-    known: np.ndarray,
-    copies: Augmented | None,
-    keep: np.ndarray | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Features and labels of what may train: `known` (N,) of `clean` (N, D), of those only `keep` (N,) if given, and the copies that
-    go with what is known."""
-    label, clear = clips["label"].to_numpy(), known if keep is None else known & keep
-    if copies is None:
-        return clean[clear], label[clear]
-    also = np.append(clear, True)[copies.parts].all(axis=1)
-    if copies.family is not None:
-        also &= may_train(clips, known, copies.family)
-    return np.concatenate([clean[clear], copies.features[also]]), np.concatenate(
-        [label[clear], copies.label[also]]
-    )
-
-
-def score_condition(
-    clips: pd.DataFrame,
-    seed: int,
-    kind: str,
-    clean: np.ndarray,
-    copies: Augmented | None = None,
-    keep: np.ndarray | None = None,
-    rotations: int = PARTS,
-) -> pd.DataFrame:
-    """Scores of a rung, as `on_views` gives them.
-
-    Args: `kind` of model (`_fit`); `clean` features (N, D) of `clips`; `copies` train too, each where all that it is made of does;
-    `keep` (N,) which clean clips may train (all unless given); `rotations` as in `splits`.
+    Clips from elsewhere (demo pages) whose name tells such a family must not train either.
     """
-
-    def learn(known, judged):
-        x, y = training_rows(clips, clean, known, copies, keep)
-        scores = fit(kind, x, y, seed)
-        return {kind: (scores(clean[judged]), scores(x[y == 1]))}
-
-    return scores_by_protocol(clips, seed, learn, rotations)[kind]
+    spoof = (clips["label"] == 0).to_numpy()
+    known = set(clips.loc[split.trains & spoof, "family"])
+    return set(clips.loc[split.scored & spoof, "family"]) - known
 
 
-def _mark(mark, value) -> None:
-    """Add all of a job's content to a hash."""
-    if isinstance(value, Augmented):
-        value = tuple(vars(value).values())
-    if isinstance(value, pd.DataFrame):
-        mark.update(value.drop(columns="path", errors="ignore").to_csv().encode())
-    elif isinstance(value, tuple | list):
-        mark.update(f"{len(value)}:".encode())
-        for part in value:
-            _mark(mark, part)
-    elif isinstance(value, np.ndarray) and value.dtype == object:
-        _mark(mark, list(value))
-    elif isinstance(value, np.ndarray):
-        mark.update(f"{value.dtype}{value.shape}".encode() + np.ascontiguousarray(value).tobytes())
-    else:
-        mark.update(repr(value).encode())
+Learn = Callable[[Split], tuple[np.ndarray, np.ndarray]]
 
 
-def _judge_once(folder: Path, digest: str, function, *job):
-    mark = hashlib.sha256(digest.encode())
-    _mark(mark, job)
-    place = folder / f"{mark.hexdigest()[:24]}.npz"
-    if not place.exists():
-        found = function(*job)
-        with paths.whole(place) as part, part.open("wb") as file:
-            tables = found if isinstance(found, dict) else {"only": found}
-            np.savez(file, **{name: table.to_numpy() for name, table in tables.items()})
-    with np.load(place) as found:
-        tables = {name: pd.DataFrame(found[name], columns=list(PROTOCOLS)) for name in found.files}
-    return tables.get("only", tables)
+def score(clips: pd.DataFrame, seed: int, learn: Learn, family_folds: int = FOLDS) -> pd.DataFrame:
+    """Scores of one condition on all protocols, a row per scored clip and model.
 
-
-def score_all(jobs: list[tuple], folder: Path, label: str = "", function=None) -> list:
-    """`function(*job)` (`judge` unless given) of each, in processes; each is kept in `folder` by content: a killed run goes on."""
-    folder.mkdir(parents=True, exist_ok=True)
-    digest = code_digest(function or score_condition)
-    return parallel.run_in_processes(
-        _judge_once, [(folder, digest, function or score_condition, *job) for job in jobs], label
-    )
-
-
-def frozen_part(
-    clips: pd.DataFrame, waves: list, seed: int, config: finetune.Config, made: tuple
-) -> frozen_features.FrozenFeatures:
-    """What `fine_tuned` starts from: the frozen part over `clips`, then over `made` (of `copies`) with SpecAugment."""
-    names = clips["id"].tolist()
-    keys = [f"{name}/0" for name in names] + [f"{names[parts[0]]}/{seed}" for parts in made[2]]
-    return frozen_features.compute(
-        config,
-        list(waves) + made[0],
-        keys,
-        [False] * len(clips) + [True] * len(made[0]),
-        f"{seed} frozen part",
-    )
-
-
-def fine_tuned(
-    clips: pd.DataFrame, waves: list, seed: int, config: finetune.Config, made: tuple, run
-) -> dict[str, pd.DataFrame]:
-    """Scores of `frozen` and `tuned` (as `judge` gives them, in log-odds of real) of a backbone that notebook 04 fine-tunes.
-
-    Args: `waves` of `clips`; `made` what `copies` gave for them; `run` the folder that keeps finished models.
+    `learn(split)` trains a model and returns (scores of `split.scored`, scores of the bona fide
+    clips that trained it). Columns: protocol, part, clip (row of `clips`), score (standardised).
     """
-    label, names = clips["label"].to_numpy(), clips["id"].tolist()
-    held = frozen_part(clips, waves, seed, config, made)
-    base = pd.DataFrame(
-        {
-            "id": names + [names[parts[0]] for parts in made[2]],
-            "view": [0] * len(clips) + [1] * len(made[0]),
-            "label": np.concatenate([label, made[1]]),
+    tables = []
+    for split in splits(clips, seed, family_folds):
+        scores, known = learn(split)
+        standard = (scores - known.mean()) / (known.std() + 1e-9)
+        rows = {
+            "protocol": split.protocol,
+            "part": split.part,
+            "clip": np.flatnonzero(split.scored),
         }
-    )
-    todo = splits(clips, seed, rotations=1)
-    jobs = []
-    for number, (_, known, judged) in enumerate(todo):
-        fold = np.where(known, 1, np.where(judged, 0, -2))
-        also = np.where(known[made[2]].all(axis=1), 1, -2)
-        folder = run / f"{config.backbone}-{config.tuned}-{seed}-{number}"
-        table = base.assign(fold=np.concatenate([fold, also]))
-        jobs.append((config, 0, table, held.folder, folder))
-    records, result = (
-        parallel.run_in_processes(finetune.run_fold, jobs, f"{config.backbone} {seed}"),
-        {},
-    )
-    for kind in ("frozen", "tuned"):
-        scores = pd.DataFrame(np.nan, index=range(len(clips)), columns=list(PROTOCOLS))
-        for (view, _, judged), record in zip(todo, records, strict=True):
-            scores.loc[judged, view] = [record[kind][names[i]] for i in np.flatnonzero(judged)]
-        result[kind] = scores
-    return result
-
-
-def stack(clips: pd.DataFrame, seed: int, models: list[pd.DataFrame], kind: str) -> pd.DataFrame:
-    """A model on the scores of models. In the first three views it is learned from clips that were left out as those that it judges
-    were, and judges others (the parts of `splits`); the sets of their own are judged by what is learned out of fold."""
-    label, result = (
-        clips["label"].to_numpy(),
-        pd.DataFrame(np.nan, index=range(len(clips)), columns=list(PROTOCOLS)),
-    )
-    inputs = {
-        view: np.nan_to_num(np.stack([model[view] for model in models], axis=1))
-        for view in PROTOCOLS
-    }
-    there = {
-        view: np.logical_and.reduce([model[view].notna() for model in models]) for view in PROTOCOLS
-    }
-
-    def learn(rows, view):
-        if kind == "trees":
-            return fit("trees", inputs[view][rows], label[rows], seed)
-        return (
-            LogisticRegression(class_weight="balanced", max_iter=1000)
-            .fit(inputs[view][rows], label[rows])
-            .decision_function
-        )
-
-    for view, known, judged in splits(clips, seed, rotations=1):
-        rows, from_view = judged & there[view], view if view in PROTOCOLS[:3] else "out of fold"
-        outside = known & there[from_view] & ~rows
-        if rows.any():
-            result.loc[rows, view] = learn(outside, from_view)(inputs[view][rows])
-    return result
-
-
-# ---------------------------------------------------------------- copies
-class _Noted(list):
-    """A pool of clips that notes which of them were taken."""
-
-    def __getitem__(self, i):
-        self.taken.append(i)
-        return super().__getitem__(i)
-
-
-def _copies_here(
-    rows: np.ndarray,
-    waves: list,
-    label: np.ndarray,
-    ids: list[str],
-    seed: int,
-    probabilities: dict,
-    tracks: list,
-) -> list[tuple[np.ndarray, int, list[int]]]:
-    """Copies of the clips `rows` of one fold: (wave, label, rows that it is made of)."""
-    result, pools = [], {kind: [waves[i] for i in np.flatnonzero(label == kind)] for kind in (1, 0)}
-    for i, wave in enumerate(waves):
-        rng, noted = (
-            parallel.seeded_rng(seed, "ladder", ids[i]),
-            {kind: _Noted(pool) for kind, pool in pools.items()},
-        )
-        for pool in noted.values():
-            pool.taken = []
-        made, y, _ = augmentation.augment(
-            wave, int(label[i]), rng, noted[1], noted[0], probabilities
-        )
-        parts = [
-            i,
-            *(np.flatnonzero(label == kind)[j] for kind, pool in noted.items() for j in pool.taken),
-        ]
-        if tracks:  # music, or three voices of the fold at once
-            if rng.random() < 0.5:
-                track = tracks[rng.integers(len(tracks))]
-            else:
-                voices = rng.integers(len(waves), size=3)
-                track, parts = (
-                    sum(np.resize(waves[j], len(made)) for j in voices),
-                    [*parts, *voices],
-                )
-            start = rng.integers(max(1, len(track) - len(made)))
-            made = dsp.add_noise(made, track[start : start + len(made)], rng.uniform(6, 20))
-        result.append(
-            (made, y, [int(rows[j]) for j in (parts + [i] * SOURCES_PER_CLIP)[:SOURCES_PER_CLIP]])
-        )
-    return result
-
-
-def augmented_clips(
-    clips: pd.DataFrame, waves: list, seed: int, probabilities: dict, tracks: list = ()
-):
-    """(waves, labels (M,), rows of `clips` each is made of (M, MADE_OF)): one copy of each training clip, spliced within its fold.
-
-    Args: `probabilities` as in `augment.augment`; `tracks` at 8 kHz: if any, each copy gets noise, of one or of other clips.
-    """
-    train = clips[clips["set"] == "train"]
-    fold, jobs = contracts.make_folds(train, PARTS, seed).reindex(train["id"]).to_numpy(), []
-    for k in range(PARTS):
-        rows = np.flatnonzero(fold == k)  # training clips come first
-        jobs.append(
-            (
-                rows,
-                [waves[i] for i in rows],
-                train["label"].to_numpy()[rows],
-                train["id"].iloc[rows].tolist(),
-                seed,
-                probabilities,
-                list(tracks),
-            )
-        )
-    made = [copy for part in parallel.run_in_processes(_copies_here, jobs) for copy in part]
-    return [m[0] for m in made], np.array([m[1] for m in made]), np.array([m[2] for m in made])
+        tables.append(pd.DataFrame(rows | {"score": standard}))
+    return pd.concat(tables, ignore_index=True)
 
 
 def eer_by_family_left_out(
-    x: np.ndarray, label: np.ndarray, family: np.ndarray, fold: np.ndarray, least: int = 10
+    x: np.ndarray, label: np.ndarray, family: np.ndarray, fold: np.ndarray, least: int = LEAST
 ) -> dict[str, float]:
-    """EER on the fakes of each family of `least` clips (against all real clips) of models that saw neither family nor fold.
+    """EER of a logistic regression on each synthesiser family that it never saw.
 
-    The scores of each fold are brought to one scale by the mean and deviation of its model on real training clips.
+    Args:
+        x: features, float (N, D).
+        label: 1 bona fide, 0 spoof, (N,).
+        family: synthesiser family of each spoofed clip, (N,).
+        fold: fold of each clip, (N,); a clip is scored by a model of the other folds.
+        least: spoofed clips that a family needs.
+    Returns family → EER on its clips against all bona fide clips. The scores of each fold are
+    standardised by those of the bona fide clips that trained its model.
     """
     result = {}
-    for held in sorted(set(family[label == 0].tolist())):
-        scores, rows = np.full(len(x), np.nan), (label == 1) | (family == held)
-        if (rows & (label == 0)).sum() < least:
+    for family_left_out in sorted(set(family[label == 0].tolist())):
+        of_family = (label == 0) & (family == family_left_out)
+        scored = (label == 1) | of_family
+        if of_family.sum() < least:
             continue
+        scores = np.full(len(x), np.nan)
         for k in np.unique(fold):
-            inside = (fold != k) & ((label == 1) | (family != held))
-            if len(np.unique(label[inside])) < 2 or not (rows & (fold == k)).any():
+            trains, rows = (fold != k) & ~of_family, scored & (fold == k)
+            if len(np.unique(label[trains])) < 2 or not rows.any():
                 continue
-            model = fit_logistic(x[inside], label[inside])
-            known = model.decision_function(x[inside & (label == 1)])
-            scores[rows & (fold == k)] = (
-                model.decision_function(x[rows & (fold == k)]) - known.mean()
-            ) / known.std()
-        rows &= np.isfinite(scores)
-        result[held] = metrics.eer(label[rows], scores[rows])
+            model = fit_logistic(x[trains], label[trains])
+            known = model.decision_function(x[trains & (label == 1)])
+            scores[rows] = (model.decision_function(x[rows]) - known.mean()) / known.std()
+        scored &= np.isfinite(scores)
+        result[family_left_out] = metrics.eer(label[scored], scores[scored])
     return result
 
 
 def eer_by_source_left_out(
-    x: np.ndarray, label: np.ndarray, source: np.ndarray, group: np.ndarray, least: int = 10
+    x: np.ndarray, label: np.ndarray, source: np.ndarray, group: np.ndarray, least: int = LEAST
 ) -> dict[str, float]:
-    """EER on each source that holds `least` clips of both classes, of a model that saw neither it nor any of its groups."""
+    """EER of a logistic regression on each source of clips that it never saw.
+
+    Args: as in `eer_by_family_left_out`; `source` and `group` of each clip, (N,).
+    Returns source → EER, for each source with `least` clips of both classes, of a model that saw
+    neither the source nor any of its groups.
+    """
+
+    def too_few(rows):
+        return min((label[rows] == 1).sum(), (label[rows] == 0).sum()) < least
+
     result = {}
-    for held in sorted(set(source.tolist())):
-        rows = source == held
-        if min((label[rows] == 1).sum(), (label[rows] == 0).sum()) < least:
+    for name in sorted(set(source.tolist())):
+        scored = source == name
+        trains = ~scored & ~np.isin(group, group[scored])
+        if too_few(scored) or too_few(trains):
             continue
-        inside = ~rows & ~np.isin(group, group[rows])
-        if min((label[inside] == 1).sum(), (label[inside] == 0).sum()) < least:
-            continue
-        result[held] = metrics.eer(
-            label[rows], fit_logistic(x[inside], label[inside]).decision_function(x[rows])
-        )
+        model = fit_logistic(x[trains], label[trains])
+        result[name] = metrics.eer(label[scored], model.decision_function(x[scored]))
     return result

@@ -1,5 +1,6 @@
-"""CAM++ (Wang et al., Interspeech 2023, "CAM++: A Fast and Efficient Network for Speaker Verification Using
-Context-Aware Masking"), written to fit the published weights: 80 filter-bank bands in, a 192-dimensional voice out.
+"""CAM++ (Wang et al., Interspeech 2023, "CAM++: A Fast and Efficient Network for Speaker
+Verification Using Context-Aware Masking"), written to fit the published weights: 80 filter-bank
+bands in, a 192-dimensional speaker embedding out.
 """
 
 from collections import OrderedDict
@@ -8,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-SPLIT = 16  # layers of the second block that stay frozen in fine-tuning: two thirds of its cost
+FROZEN_LAYERS = 16  # of the second block's 24, in fine-tuning: two thirds of its cost
 
 
 def _norm_relu(channels: int) -> nn.Sequential:
@@ -16,7 +17,7 @@ def _norm_relu(channels: int) -> nn.Sequential:
 
 
 class ResBlock(nn.Module):
-    """Two 3×3 convolutions over (band, frame); `stride` thins the bands only."""
+    """Two 3×3 convolutions over (band, frame); `stride` applies to the bands only."""
 
     def __init__(self, inputs: int, outputs: int, stride: int):
         super().__init__()
@@ -52,23 +53,22 @@ class Head(nn.Module):
 
 
 class Mask(nn.Module):
-    """Context-aware mask: a local convolution gated by the clip's mean and its 100-frame segments' means."""
+    """Context-aware mask: a local convolution, gated by the means of the clip and of its segments.
+
+    A segment has 100 frames.
+    """
 
     def __init__(self, inputs: int, outputs: int, dilation: int):
         super().__init__()
         self.linear_local = nn.Conv1d(
             inputs, outputs, 3, padding=dilation, dilation=dilation, bias=False
         )
-        self.linear1, self.linear2 = (
-            nn.Conv1d(inputs, inputs // 2, 1),
-            nn.Conv1d(inputs // 2, outputs, 1),
-        )
+        self.linear1 = nn.Conv1d(inputs, inputs // 2, 1)
+        self.linear2 = nn.Conv1d(inputs // 2, outputs, 1)
 
     def forward(self, x):
-        segments = F.avg_pool1d(x, 100, 100, ceil_mode=True).repeat_interleave(100, dim=2)[
-            ..., : x.shape[2]
-        ]
-        context = x.mean(dim=2, keepdim=True) + segments
+        segments = F.avg_pool1d(x, 100, 100, ceil_mode=True).repeat_interleave(100, dim=2)
+        context = x.mean(dim=2, keepdim=True) + segments[..., : x.shape[2]]
         return self.linear_local(x) * torch.sigmoid(self.linear2(F.relu(self.linear1(context))))
 
 
@@ -81,9 +81,8 @@ class DenseLayer(nn.Module):
         self.nonlinear2, self.cam_layer = _norm_relu(128), Mask(128, 32, dilation)
 
     def forward(self, x):
-        return torch.cat(
-            [x, self.cam_layer(self.nonlinear2(self.linear1(self.nonlinear1(x))))], dim=1
-        )
+        new = self.cam_layer(self.nonlinear2(self.linear1(self.nonlinear1(x))))
+        return torch.cat([x, new], dim=1)
 
 
 class Unit(nn.Module):
@@ -111,7 +110,10 @@ class Embed(nn.Module):
 
 
 class CAMPPlus(nn.Module):
-    """The whole network. `lower` and `upper` give what a detector reads, `forward` the voice embedding (B, 192)."""
+    """The whole network.
+
+    `lower` and `upper` give what a spoofing detector reads, `forward` the speaker embedding.
+    """
 
     def __init__(self):
         super().__init__()
@@ -129,17 +131,19 @@ class CAMPPlus(nn.Module):
         self.xvector = nn.ModuleDict(blocks)
 
     def lower(self, fbank: torch.Tensor) -> list[torch.Tensor]:
-        """fbank (B, 80, T) → [(B, 320, T), (B, 256, T/2), (B, 768, T/2)]: front end, first block, 16 layers of the second."""
+        """fbank (B, 80, T) → [(B, 320, T), (B, 256, T/2), (B, 768, T/2)]: the outputs of front end,
+        first block and 16 layers of the second block.
+        """
         front = self.head(fbank)
         first = self.xvector["transit1"](self.xvector["block1"](self.xvector["tdnn"](front)))
-        return [front, first, self.xvector["block2"][:SPLIT](first)]
+        return [front, first, self.xvector["block2"][:FROZEN_LAYERS](first)]
 
     def upper(self, x: torch.Tensor) -> torch.Tensor:
         """Last depth of `lower` (B, 768, T/2) → second block's output (B, 512, T/2)."""
-        return self.xvector["transit2"](self.xvector["block2"][SPLIT:](x))
+        return self.xvector["transit2"](self.xvector["block2"][FROZEN_LAYERS:](x))
 
     def forward(self, fbank: torch.Tensor) -> torch.Tensor:
-        """fbank (B, 80, T), mean-normalised → voice embedding (B, 192)."""
+        """fbank (B, 80, T), mean-normalised → speaker embedding (B, 192)."""
         x = self.xvector["transit3"](self.xvector["block3"](self.upper(self.lower(fbank)[-1])))
         x = self.xvector["out_nonlinear"](x)
         return self.xvector["dense"](torch.cat([x.mean(dim=2), x.std(dim=2)], dim=1)[:, :, None])

@@ -1,8 +1,4 @@
-"""Scoring at a chosen precision, clips of like length together, and many files in processes.
-
-Threads: a process computes with one thread and there are as many processes as cores, so that cores are used and not fought
-over; one more thread a process reads the next clips and makes their features while the model works on these.
-"""
+"""Score clips with a classifier at a chosen precision, clips of about equal length together."""
 
 import copy
 import logging
@@ -26,75 +22,94 @@ PRECISIONS = {
     "fp16": torch.float16,
     "int8": torch.qint8,
 }
-BATCH_S = 32  # seconds of audio a batch, padding included: 8 clips of 4 s
+BATCH_S = 32  # seconds of audio per batch, padding included: 8 clips of 4 s
 
 
 class Depths(nn.Module):
-    """All depths of a backbone, body included, as one row of tensors: x, frames, x, frames …"""
+    """All depths of a backbone, lower and upper layers, as a flat tuple: x, frames, x, frames …"""
 
     def __init__(self, backbone: nn.Module):
         super().__init__()
         self.backbone = backbone
 
-    def forward(self, batch, frames):
+    def forward(self, batch: torch.Tensor, frames: torch.Tensor) -> tuple[torch.Tensor, ...]:
         depths = self.backbone.lower_layers(batch, frames)
-        return tuple(
-            part for depth in (*depths, *self.backbone.upper_layers(*depths[-1])) for part in depth
-        )
+        depths = [*depths, *self.backbone.upper_layers(*depths[-1])]
+        return tuple(tensor for depth in depths for tensor in depth)
 
 
 def _int8(backbone: nn.Module) -> Callable:
-    """What `Depths` computes, by ONNX Runtime on the thread that calls; several may call at once."""
+    """What `Depths` computes, by ONNX Runtime in the calling thread; several may call at once."""
     import onnxruntime
-    from onnxruntime.quantization import QuantType, quantize_dynamic
 
     if not any(type(m) is nn.Linear for m in backbone.modules()):
         raise ValueError(f"int8: {type(backbone).__name__} has no linear layer to quantise")
-    trial = backbone.prepare(dsp.coloured_noise(dsp.RATE, 3, np.random.default_rng(0)))
-    shorter = (
-        len(trial) // 4 * 2 if backbone.takes_padding else len(trial)
-    )  # so that the mask is in the graph
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = 1, 3
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter(
-            "ignore"
-        )  # export by tracing is to go: requirements.txt says so beside the pin
+    with tempfile.TemporaryDirectory() as folder:
         exact, rounded = f"{folder}/exact.onnx", f"{folder}/rounded.onnx"
+        _export(backbone, exact)
+        # a file holds 2 GB at most
+        _quantise(exact, rounded, external=encoders.parameters(backbone) > 4e8)
+        session = onnxruntime.InferenceSession(rounded, options, providers=["CPUExecutionProvider"])
+
+    def depths(batch: torch.Tensor, frames: torch.Tensor) -> list[torch.Tensor]:
+        arrays = session.run(None, {"batch": batch.numpy(), "frames": frames.numpy()})
+        return [torch.from_numpy(array) for array in arrays]
+
+    return depths
+
+
+def _export(backbone: nn.Module, path: str) -> None:
+    """Write `Depths` of a backbone as an ONNX graph, traced on a second of noise."""
+    trial = backbone.prepare(dsp.coloured_noise(dsp.RATE, 3, np.random.default_rng(0)))
+    # two clips of different length where that is allowed, so that the graph holds the mask
+    shorter = len(trial) // 4 * 2 if backbone.takes_padding else len(trial)
+    with warnings.catch_warnings(), torch.no_grad():
+        # PyTorch will remove export by tracing: requirements.txt says so beside the pin
+        warnings.simplefilter("ignore")
         torch.onnx.export(
             Depths(backbone),
             (torch.stack([trial, trial]), torch.tensor([len(trial), shorter])),
-            exact,
+            path,
             dynamo=False,
             opset_version=17,
             input_names=["batch", "frames"],
             dynamic_axes={"batch": [0, 1], "frames": [0]},
         )
-        large = encoders.parameters(backbone) > 4e8  # one file holds 2 GB at most
-        logging.disable(logging.WARNING)  # advice about a preparation that changes nothing here
-        try:
-            quantize_dynamic(
-                exact,
-                rounded,
-                op_types_to_quantize=["MatMul"],
-                weight_type=QuantType.QInt8,
-                use_external_data_format=large,
-            )
-        finally:
-            logging.disable(logging.NOTSET)
-        session = onnxruntime.InferenceSession(rounded, options, providers=["CPUExecutionProvider"])
-    return lambda batch, frames: [
-        torch.from_numpy(part)
-        for part in session.run(None, {"batch": batch.numpy(), "frames": frames.numpy()})
-    ]
+
+
+def _no_advice(record: logging.LogRecord) -> bool:
+    """False for warnings of ONNX Runtime: they advise a preparation that changes nothing here."""
+    return "onnxruntime" not in record.pathname or record.levelno > logging.WARNING
+
+
+def _quantise(exact: str, rounded: str, external: bool) -> None:
+    """Round the weights of matrix products in the ONNX file `exact` to int8; write `rounded`."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    root = logging.getLogger()  # onnxruntime logs to it
+    root.addFilter(_no_advice)
+    try:
+        quantize_dynamic(
+            exact,
+            rounded,
+            op_types_to_quantize=["MatMul"],
+            weight_type=QuantType.QInt8,
+            use_external_data_format=external,
+        )
+    finally:
+        root.removeFilter(_no_advice)
 
 
 class Engine:
-    """A detector whose backbone computes at one of `PRECISIONS`; pooling and head stay in float32 (fp64: all in float64).
+    """Scores clips with a classifier at one of `PRECISIONS`; the classifier itself stays as it is.
 
-    int8 is ONNX Runtime's: it rounds the weights of matrix products once and their inputs batch by batch. Notebook 10 shows it beside
-    PyTorch's and CTranslate2's. Recurrent layers are not rounded: GE2E's EER rose from 0.31 to 0.43 by that. Raises ValueError if
-    `precision` is unknown or changes nothing in this backbone.
+    The backbone computes at this precision, pooling and head in float32 (fp64: all in float64).
+    int8 is ONNX Runtime's dynamic quantisation: it rounds the weights of matrix products once and
+    their inputs in each batch. Notebook 10 compares it with those of PyTorch and CTranslate2.
+    Recurrent layers are not rounded: that raised GE2E's EER from 0.31 to 0.43.
+    Raises ValueError if `precision` is unknown or changes nothing in this backbone.
     """
 
     def __init__(
@@ -105,66 +120,60 @@ class Engine:
     ):
         if precision not in PRECISIONS:
             raise ValueError(f"precision {precision!r}: there are {', '.join(PRECISIONS)}")
-        self.model, self.max_s, self.parameters = (
-            copy.deepcopy(model).eval(),
-            max_s,
-            encoders.parameters(model),
-        )
+        self.model, self.max_s = copy.deepcopy(model).eval(), max_s
+        self.parameters = encoders.parameters(model)
         if precision == "int8":
             self.dtype, self.depths = torch.float32, _int8(self.model.backbone)
         else:
             self.dtype, self.depths = PRECISIONS[precision], Depths(self.model.backbone)
-            (self.model if precision == "fp64" else self.model.backbone).to(self.dtype)
+            converted = self.model if precision == "fp64" else self.model.backbone
+            converted.to(self.dtype)
 
     def scores(self, waves: list[np.ndarray], threads: int = 1) -> np.ndarray:
-        """Log-odds of real of 8 kHz waves, float64 (N,); each is cut to `max_s` seconds.
+        """Log-odds of bona fide of 8 kHz waves, float64 (N,); each is cut to `max_s` seconds.
 
-        Clips are dealt out to `threads`, each of which computes with one thread: threads that share one operation wait for each
-        other after each.
+        With `threads` above 1 the clips are divided among threads, each of which computes alone.
+        That is faster than threads inside an operation, which wait for each other after each one.
         """
         if threads == 1:
-            return self.finish(self.prepare(waves))
-        order, result, before = (
-            np.argsort([len(w) for w in waves], kind="stable"),
-            np.zeros(len(waves)),
-            torch.get_num_threads(),
-        )
+            return self.scores_of(self.prepare(waves))
+        order = np.argsort([len(wave) for wave in waves], kind="stable")
+        result, before = np.zeros(len(waves)), torch.get_num_threads()
         torch.set_num_threads(1)
         try:
             with ThreadPoolExecutor(threads) as pool:
-                for rows, part in [
-                    (rows, pool.submit(self.scores, [waves[i] for i in rows]))
-                    for rows in (order[i::threads] for i in range(threads))
-                ]:
-                    result[rows] = part.result()
+                jobs = []
+                for i in range(threads):
+                    rows = order[i::threads]
+                    jobs.append((rows, pool.submit(self.scores, [waves[row] for row in rows])))
+                for rows, job in jobs:
+                    result[rows] = job.result()
         finally:
             torch.set_num_threads(before)
         return result
 
     def prepare(self, waves: list[np.ndarray]) -> list[torch.Tensor]:
-        """Input features of 8 kHz waves."""
+        """Input features of 8 kHz waves, one tensor per clip; each is cut to `max_s` seconds."""
         return [self.model.backbone.prepare(wave[: int(self.max_s * dsp.RATE)]) for wave in waves]
 
     @torch.inference_mode()
-    def finish(self, features: list[torch.Tensor]) -> np.ndarray:
-        """What `scores` does, from the features."""
+    def scores_of(self, features: list[torch.Tensor]) -> np.ndarray:
+        """Log-odds of bona fide, float64 (N,), from input features as `prepare` gives them."""
         result = np.zeros(len(features))
-        a_second = 16000 if features and features[0].shape[1] == 1 else 100  # samples or frames
         lengths = np.array([len(f) for f in features], int)
-        for rows in frozen_features.batches(
-            lengths, BATCH_S * a_second, exact=not self.model.backbone.takes_padding
-        ):
-            batch = nn.utils.rnn.pad_sequence([features[i] for i in rows], batch_first=True).to(
-                self.dtype
-            )
-            flat = self.depths(batch, torch.from_numpy(lengths[rows]))
+        reads_samples = bool(features) and features[0].shape[1] == 1
+        budget = BATCH_S * (16000 if reads_samples else 100)  # in samples or in frames of 10 ms
+        exact = not self.model.backbone.takes_padding
+        for rows in frozen_features.batches(lengths, budget, exact):
+            batch = nn.utils.rnn.pad_sequence([features[i] for i in rows], batch_first=True)
+            flat = self.depths(batch.to(self.dtype), torch.from_numpy(lengths[rows]))
             statistics = frozen_features.pool(list(zip(flat[::2], flat[1::2], strict=True)))
-            result[rows] = self.model.judge(statistics).double().numpy()
+            result[rows] = self.model.logits_of(statistics).double().numpy()
         return result
 
     def rows(self, features: list[torch.Tensor]) -> list[dict[str, str]]:
-        """What `score_files` writes of each clip."""
-        return [{"score": f"{score:.6f}"} for score in self.finish(features)]
+        """One table row per clip, for `detector.batch_scoring`."""
+        return [{"score": f"{score:.6f}"} for score in self.scores_of(features)]
 
 
 def open_fold(folder: str, precision: str = "fp32") -> Engine:

@@ -1,4 +1,8 @@
-"""Spoken language by Whisper, batched, its 30 s of padding thinned; openai-whisper's own answer for comparison."""
+"""Spoken language identification by Whisper, in batches, and by openai-whisper for comparison.
+
+Whisper was trained on windows of 30 s, in which silence follows a short clip. `detect` represents
+most of this silence by few positions of the encoder, which makes short clips much cheaper.
+"""
 
 import numpy as np
 import torch
@@ -6,47 +10,48 @@ from torch.nn import functional as F
 from whisper.tokenizer import LANGUAGES
 
 from utils import feature_cache, parallel
-from utils.audio.dsp import RATE, resample
+from utils.audio.dsp import RATE, fit_length, resample
 from utils.audio.log_mels import MODEL_RATE, whisper_log_mel
 from utils.code_digest import code_digest
+from utils.models import encoders
 
-START, FIRST = (
-    50258,
-    50259,
-)  # <|startoftranscript|>, <|en|>: the language tokens follow in the order of LANGUAGES
-NO_SPEECH = 50362  # <|nospeech|>
-
-PAD_S, GRID_S = (
-    0.75,
-    0.5,
-)  # silence after the clip, at least; lengths are rounded up to the grid, so that like ones share a batch
-BUDGET_S = 40  # seconds a batch
+START = 50258  # token <|startoftranscript|>
+FIRST = 50259  # token <|en|>: all language tokens follow, in the order of LANGUAGES
+NO_SPEECH = 50362  # token <|nospeech|>
+PAD_S = 0.75  # least silence after a clip that goes through the convolutions
+GRID_S = 0.5  # padded clips have a multiple of this length, so that many share a batch
+BATCH_S = 40  # seconds of audio per batch
+CLIPS_PER_JOB = 60
 
 
 def _thinned(encoder, mel: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Input of the encoder's layers for (B, frames, bands): the positions of the clips, and some of the silence that openai-whisper
-    puts after them up to 30 s. One of these stands for three positions at first, for one more every 25 positions farther on.
-    The second value is what attention adds for a position that stands for several: the logarithm of how many."""
+    """Input of the encoder's transformer layers, with the silence up to 30 s thinned out.
+
+    All positions of `mel` are kept. Of the silence that would follow up to 30 s, one position
+    stands for several equal ones: for 3 right after the clip, and for one more with every 25
+    positions (0.5 s) of distance. It has the position embedding of the middle one.
+    Args: log-mels `mel` (B, frames, bands), which end in silence.
+    Returns (x, weight): x (B, T, D), and weight (1, 1, 1, T), which is added to attention scores:
+    the logarithm of the number of positions that each one stands for. exp(score + log n) counts n
+    times in the softmax.
+    """
     x = F.gelu(encoder.conv2(F.gelu(encoder.conv1(mel.transpose(1, 2))))).transpose(1, 2)
     last = encoder.embed_positions.num_embeddings
-    own = (
-        last if x.shape[1] >= last else x.shape[1] - 2
-    )  # the convolutions' last ones saw an end, not silence
-    starts = [own]
-    while starts[-1] < last:
-        starts.append(min(last, starts[-1] + 3 + (starts[-1] - own) // 25))
-    starts, sizes = np.array(starts[:-1], int), np.diff(starts)
-    x = torch.cat([x[:, :own], x[:, own - 1 : own].expand(-1, len(starts), -1)], dim=1)
-    weight = torch.from_numpy(np.log(np.concatenate([np.ones(own), sizes]))).float()[
-        None, None, None
-    ]
-    return x + encoder.embed_positions.weight[
-        np.concatenate([np.arange(own), starts + sizes // 2])
-    ], weight
+    # the last two outputs of the convolutions depend on the end of `mel`: they are not silence
+    kept = last if x.shape[1] >= last else x.shape[1] - 2
+    edges = [kept]
+    while edges[-1] < last:
+        edges.append(min(last, edges[-1] + 3 + (edges[-1] - kept) // 25))
+    starts, sizes = np.array(edges[:-1], int), np.diff(edges)
+    silence = x[:, kept - 1 : kept].expand(-1, len(starts), -1)
+    positions = np.concatenate([np.arange(kept), starts + sizes // 2])
+    x = torch.cat([x[:, :kept], silence], dim=1) + encoder.embed_positions.weight[positions]
+    weight = torch.from_numpy(np.log(np.concatenate([np.ones(kept), sizes]))).float()
+    return x, weight[None, None, None]
 
 
-def _heard(model, mel: torch.Tensor) -> torch.Tensor:
-    """Whisper's logits after <|startoftranscript|> of (B, frames, bands): (B, words)."""
+def _first_logits(model, mel: torch.Tensor) -> torch.Tensor:
+    """Whisper's logits (B, V) of the token after <|startoftranscript|>; mel (B, frames, bands)."""
     x, weight = _thinned(model.encoder, mel)
     for layer in model.encoder.layers:
         x = layer(x, weight)
@@ -55,85 +60,77 @@ def _heard(model, mel: torch.Tensor) -> torch.Tensor:
     def split(y):
         return y.unflatten(-1, (-1, 64)).transpose(1, 2)
 
+    # transformers' decoder accepts no weights, so its layers are written out here
     decoder = model.decoder
-    said = (decoder.embed_tokens.weight[START] + decoder.embed_positions.weight[0]).expand(
-        len(mel), 1, -1
-    )
-    for layer in decoder.layers:  # not by transformers, which takes no such weights; one word's attention to itself is its value
-        said = said + layer.self_attn.out_proj(
-            layer.self_attn.v_proj(layer.self_attn_layer_norm(said))
-        )
+    token = decoder.embed_tokens.weight[START] + decoder.embed_positions.weight[0]
+    y = token.expand(len(mel), 1, -1)
+    for layer in decoder.layers:
+        # self-attention of a single token is its value
+        value = layer.self_attn.v_proj(layer.self_attn_layer_norm(y))
+        y = y + layer.self_attn.out_proj(value)
         cross = layer.encoder_attn
-        query, key, value = (
-            cross.q_proj(layer.encoder_attn_layer_norm(said)),
-            cross.k_proj(x),
-            cross.v_proj(x),
-        )
-        found = F.scaled_dot_product_attention(
+        query = cross.q_proj(layer.encoder_attn_layer_norm(y))
+        key, value = cross.k_proj(x), cross.v_proj(x)
+        attended = F.scaled_dot_product_attention(
             split(query), split(key), split(value), attn_mask=weight
         )
-        said = said + cross.out_proj(found.transpose(1, 2).flatten(2))
-        said = said + layer.fc2(F.gelu(layer.fc1(layer.final_layer_norm(said))))
-    return decoder.layer_norm(said)[:, 0] @ decoder.embed_tokens.weight.T
+        y = y + cross.out_proj(attended.transpose(1, 2).flatten(2))
+        y = y + layer.fc2(F.gelu(layer.fc1(layer.final_layer_norm(y))))
+    return decoder.layer_norm(y)[:, 0] @ decoder.embed_tokens.weight.T
 
 
 @torch.inference_mode()
 def detect_in_this_process(waves: list[np.ndarray]) -> list[tuple[str, float, float]]:
-    """What `detect` gives, computed in this process."""
-    from utils.models.encoders import whisper_base
-
-    model, result = whisper_base(), [("", 0.0, 1.0)] * len(waves)
-    size = [min(30, GRID_S * np.ceil((len(wave) / RATE + PAD_S) / GRID_S)) for wave in waves]
-    for seconds in sorted(set(size)):
-        rows = np.flatnonzero(np.equal(size, seconds))
-        for part in np.array_split(rows, int(np.ceil(len(rows) * seconds / BUDGET_S))):
-            fitted = [
-                whisper_log_mel(
-                    whole_length(resample(waves[i], RATE, MODEL_RATE), int(seconds * MODEL_RATE))
-                )
-                for i in part
+    """What `detect` gives, computed in this process and not cached."""
+    model, codes = encoders.whisper_base(), list(LANGUAGES)
+    result = [("", 0.0, 1.0)] * len(waves)
+    padded = [min(30, GRID_S * np.ceil((len(wave) / RATE + PAD_S) / GRID_S)) for wave in waves]
+    for seconds in sorted(set(padded)):
+        rows = np.flatnonzero(np.equal(padded, seconds))
+        samples = int(seconds * MODEL_RATE)
+        for batch in np.array_split(rows, int(np.ceil(len(rows) * seconds / BATCH_S))):
+            mels = [
+                whisper_log_mel(fit_length(resample(waves[i], RATE, MODEL_RATE), samples))
+                for i in batch
             ]
-            logits = _heard(model, torch.stack(fitted))
-            silent, languages = (
-                F.softmax(logits, dim=1)[:, NO_SPEECH],
-                F.softmax(logits[:, FIRST : FIRST + 99], dim=1),
-            )
-            for i, probability, index, none in zip(
-                part, *languages.max(dim=1), silent, strict=True
-            ):
-                result[i] = list(LANGUAGES)[int(index)], float(probability), float(none)
+            logits = _first_logits(model, torch.stack(mels))
+            no_speech = F.softmax(logits, dim=1)[:, NO_SPEECH]
+            languages = F.softmax(logits[:, FIRST : FIRST + 99], dim=1)
+            best, index = languages.max(dim=1)
+            for row, i in enumerate(batch):
+                result[i] = codes[int(index[row])], float(best[row]), float(no_speech[row])
     return result
 
 
-def whole_length(wave: np.ndarray, samples: int) -> np.ndarray:
-    """The wave cut or filled with silence to `samples`."""
-    return np.pad(wave[:samples], (0, max(0, samples - len(wave))))
-
-
 def detect(waves: list[np.ndarray], label: str = "") -> list[tuple[str, float, float]]:
-    """(language code, its probability among all languages, probability that nobody speaks) of clips at 8 kHz, in processes, kept by
-    content. The last is Whisper's `no_speech_prob`.
+    """Spoken language of clips, computed in parallel processes; each clip is cached by content.
 
-    Of the silence up to 30 s the encoder sees a twentieth: notebooks 01 and 10 measure how often it agrees with openai-whisper.
+    Args: waves at 8 kHz; `label` of the progress bar, none without.
+    Returns of each clip (language code, its probability among all languages, probability that
+    nobody speaks, Whisper's `no_speech_prob`). The encoder gets a twentieth of the silence up to
+    30 s: notebooks 01 and 10 measure how often the answer agrees with openai-whisper's.
     """
     codes = list(LANGUAGES)
 
     def compute(missing):
-        order = np.argsort(
-            [len(wave) for wave in missing], kind="stable"
-        )  # like lengths side by side
-        cuts = np.array_split(order, max(1, len(missing) // 60))
-        parts = parallel.run_in_processes(
-            detect_in_this_process, [([missing[i] for i in cut],) for cut in cuts], label
+        # clips of about equal length next to each other
+        order = np.argsort([len(wave) for wave in missing], kind="stable")
+        sorted_waves = [missing[i] for i in order]
+        results = parallel.map_chunks(
+            detect_in_this_process, sorted_waves, CLIPS_PER_JOB, label=label
         )
-        made = dict(zip(order.tolist(), (answer for part in parts for answer in part), strict=True))
-        return [np.array([codes.index(made[i][0]), *made[i][1:]]) for i in range(len(missing))]
+        rows: list = [None] * len(missing)
+        for i, (code, probability, no_speech) in zip(order, results, strict=True):
+            rows[i] = np.array([codes.index(code), probability, no_speech])
+        return rows
 
-    answers = feature_cache.cached(
-        waves, "language " + code_digest(detect_in_this_process), compute
+    name = "language " + code_digest(
+        detect_in_this_process, settings=encoders.identity("whisper-base")
     )
+    answers = feature_cache.cached(waves, name, compute)
     return [
-        (codes[int(index)], float(probability), float(none)) for index, probability, none in answers
+        (codes[int(index)], float(probability), float(no_speech))
+        for index, probability, no_speech in answers
     ]
 
 
@@ -141,18 +138,18 @@ def openai_model(model: torch.nn.Module):
     """The same weights in openai-whisper's own class, for its `detect_language`."""
     import whisper
 
-    c = model.config
+    config = model.config
     dims = whisper.model.ModelDimensions(
-        c.num_mel_bins,
-        c.max_source_positions,
-        c.d_model,
-        c.encoder_attention_heads,
-        c.encoder_layers,
-        c.vocab_size,
-        c.max_target_positions,
-        c.d_model,
-        c.decoder_attention_heads,
-        c.decoder_layers,
+        n_mels=config.num_mel_bins,
+        n_audio_ctx=config.max_source_positions,
+        n_audio_state=config.d_model,
+        n_audio_head=config.encoder_attention_heads,
+        n_audio_layer=config.encoder_layers,
+        n_vocab=config.vocab_size,
+        n_text_ctx=config.max_target_positions,
+        n_text_state=config.d_model,
+        n_text_head=config.decoder_attention_heads,
+        n_text_layer=config.decoder_layers,
     )
     names = {
         "encoder.embed_positions.weight": "encoder.positional_embedding",
@@ -185,10 +182,14 @@ def openai_model(model: torch.nn.Module):
 
 @torch.inference_mode()
 def detect_openai(model, wave: np.ndarray) -> tuple[str, float]:
-    """openai-whisper's published way: 30 s window, its own log-mel, `detect_language`: (language code, probability)."""
+    """Language of one 8 kHz clip the way openai-whisper publishes: (language code, probability).
+
+    Its own log-mel of a window of 30 s, its own `detect_language`; `model` from `openai_model`.
+    """
     import whisper
 
     padded = whisper.pad_or_trim(torch.from_numpy(resample(wave, RATE, MODEL_RATE)))
-    _, shares = model.detect_language(whisper.log_mel_spectrogram(padded, model.dims.n_mels))
-    code = max(shares, key=shares.get)
-    return code, float(shares[code])
+    mel = whisper.log_mel_spectrogram(padded, model.dims.n_mels)
+    _, probabilities = model.detect_language(mel)
+    code = max(probabilities, key=probabilities.get)
+    return code, float(probabilities[code])

@@ -1,134 +1,112 @@
-"""TODO pipeline.profiles."""
+"""Which notebooks there are, and the profiles: what `./run_all.sh --profile NAME` runs. Data only.
+
+The runner gives every notebook those of RUN, COMPETITION, EXTERNAL and MODELS that its `parameters`
+cell declares; `settings` holds what a profile sets besides. All else has the notebook's default.
+"""
 
 from dataclasses import dataclass, field
 
+# A notebook and those before it whose files it reads; it runs again when one of them did.
+NEEDS = {
+    "01_eda": (),
+    "02_sourcing": (),
+    "03_augmentation": ("02_sourcing",),
+    "04_finetune": ("02_sourcing",),  # runs once for each model of the profile
+    "05_one_class": ("02_sourcing",),
+    "06_stacking": ("04_finetune", "05_one_class"),
+    "07_vote": ("06_stacking",),
+    "08_evaluation": ("01_eda", "07_vote"),
+    "09_detector": (),
+    "10_speed": (),
+    "11_ablation": (),
+}
+RECIPE = tuple(NEEDS)[:8]  # from the archive to a submission and what it is worth
+
+# A parameter that names another run, and the notebooks of that run whose files are read.
+OTHER_RUNS = {"TRAINED": ("02_sourcing", "04_finetune")}
+
 
 @dataclass(frozen=True)
-class Step:
-    """One execution of a notebook. `name` is its number plus, for a variant, the model's name."""
+class Profile:
+    """A run by name: the profile's is the default of RUN."""
 
-    notebook: str
-    parameters: dict = field(default_factory=dict)
-    variant: str = ""
-    needs: tuple[str, ...] = ()
+    about: str  # one line for --help
+    competition: str  # folder under inputs/
+    minutes: dict[str, float]  # on two idle cores: "inputs" (downloads too), then each notebook
+    notebooks: tuple[str, ...] = RECIPE
+    models: dict[str, dict] = field(default_factory=dict)  # name → parameters of 04_finetune
+    external: tuple[str, ...] = ()  # folders under inputs/external/
+    settings: dict[str, dict] = field(default_factory=dict)  # notebook → more parameters
 
-    @property
-    def name(self) -> str:
-        return self.notebook + (f"_{self.variant}" if self.variant else "")
+    def members(self) -> list[str]:
+        """Names of the scores that 04 and 05 write for these models: what 06 to 08 read."""
+        return [*self.models, *(f"{model}-svm" for model in self.models), "deep-svdd"]
 
 
-def steps(models: dict[str, dict], common: dict, **special: dict) -> list[Step]:
-    """The eight notebooks with one fine-tuning a model. `common`: RUN for all, COMPETITION for those that open its folder;
-    `special`: more parameters by notebook number (`nb01=…`)."""
-
-    def step(notebook, needs=(), variant="", **more):
-        shared = common if notebook[:2] in ("01", "02", "07", "08") else {"RUN": common["RUN"]}
-        return Step(notebook, shared | special.get(f"nb{notebook[:2]}", {}) | more, variant, needs)
-
-    tuned = [
-        step("04_finetune", ("02_sourcing",), name, MODEL=name, **values)
-        for name, values in models.items()
-    ]
-    scored = (*(s.name for s in tuned), "05_one_class")
-    return [
-        step("01_eda"),
-        step("02_sourcing"),
-        step("03_augmentation", ("02_sourcing",)),
-        *tuned,
-        step("05_one_class", ("02_sourcing",)),
-        step("06_stacking", scored),
-        step("07_vote", ("06_stacking",)),
-        step("08_evaluation", ("07_vote", "01_eda")),
-    ]
-
+WHISPER_BASE = {"BACKBONE": "whisper-base"}
+CAMPPLUS = {"BACKBONE": "campplus"}
+GE2E = {"BACKBONE": "ge2e"}
 
 PROFILES = {
-    "smoke": (
-        "inputs/smoke: a few dozen real clips, the smallest encoder. For the tests; minutes.",
-        steps(
-            {"ge2e": {"BACKBONE": "ge2e", "EPOCHS": 1}},
-            {"RUN": "smoke", "COMPETITION": "smoke"},
-            nb01={"LID_CLIPS": 6, "COMPARE_CLIPS": 2},
-            nb02={"FOLDS": 2, "LEAST": 3},
-            nb05={"BACKBONE": "ge2e", "DEPTHS": [0, 1, 2]},
-            nb08={"BOOTSTRAPS": 50, "SPEED_CLIPS": 6, "HIDDEN_CLIPS": 3},
-        ),
+    "smoke": Profile(
+        about="a few dozen clips and the smallest encoder: whether everything works",
+        competition="smoke",
+        minutes={"inputs": 2} | dict.fromkeys(RECIPE, 0.3),
+        models={"ge2e": GE2E | {"EPOCHS": 1}},
+        settings={
+            "01_eda": {"LID_CLIPS": 6, "COMPARE_CLIPS": 2},
+            "02_sourcing": {"FOLDS": 2, "LEAST": 3},
+            "05_one_class": {"BACKBONE": "ge2e", "DEPTHS": [0, 1, 2]},
+            "08_evaluation": {"BOOTSTRAPS": 50, "SPEED_CLIPS": 6, "HIDDEN_CLIPS": 3},
+        },
     ),
-    "mini": (
-        "inputs/mini: the mini competition, built from registry packages. Default; under 45 minutes on 2 cores.",
-        steps(
-            {
-                "whisper-base": {"BACKBONE": "whisper-base"},
-                "campplus": {"BACKBONE": "campplus"},
-                "ge2e": {"BACKBONE": "ge2e"},
-            },
-            {"RUN": "mini", "COMPETITION": "mini"},
-        ),
+    "mini": Profile(
+        about="the mini competition, built from registry packages; a submission for its test set",
+        competition="mini",
+        minutes={"inputs": 10} | dict.fromkeys(RECIPE, 1.5) | {"04_finetune": 3},
+        models={"whisper-base": WHISPER_BASE, "campplus": CAMPPLUS, "ge2e": GE2E},
     ),
-    "pages": (
-        "inputs/mini, where demonstration pages train too; hands in for the test of mini. 90 minutes beside other work.",
-        steps(
-            {"whisper-base": {"BACKBONE": "whisper-base"}, "campplus": {"BACKBONE": "campplus"}},
-            {"RUN": "pages", "COMPETITION": "mini"},
-            nb02={"EXTERNAL": ["demo_pages"]},
-        ),
+    "full": Profile(
+        about="all speech that registries and demo pages offer; mini's test set; the detector too",
+        competition="full",
+        minutes={"inputs": 110, "02_sourcing": 25, "04_finetune": 120, "09_detector": 30}
+        | dict.fromkeys(("01_eda", "03_augmentation", "05_one_class", "06_stacking"), 5)
+        | dict.fromkeys(("07_vote", "08_evaluation"), 5),
+        notebooks=(*RECIPE, "09_detector"),
+        models={"whisper-base": WHISPER_BASE, "campplus": CAMPPLUS},
+        external=("demo_pages",),
+        settings={"02_sourcing": {"FOLDS": 3, "STRENGTH_CLIPS": 4000}},
     ),
-    "full": (
-        "inputs/full: everything that registries ship and demonstration pages; mini's test; the detector. Hours on 2 cores.",
-        steps(
-            {"whisper-base": {"BACKBONE": "whisper-base"}, "campplus": {"BACKBONE": "campplus"}},
-            {"RUN": "full", "COMPETITION": "full"},
-            nb02={"EXTERNAL": ["demo_pages"], "FOLDS": 3, "STRENGTH_CLIPS": 4000},
-        )
-        + [Step("09_detector", {"RUN": "full", "COMPETITION": "full", "EXTERNAL": ["demo_pages"]})],
+    "finvcup9": Profile(
+        about="the real archive, put there by you (README, 'The real archive'); a model hub, a GPU",
+        competition="finvcup9th_1st_ds5",
+        minutes={},  # never timed
+        models={
+            "whisper-small": {"BACKBONE": "openai/whisper-small", "LAYERS": 12},
+            "whisper-base": WHISPER_BASE | {"LAYERS": 6},
+            "campplus": CAMPPLUS,
+            "xls-r-300m": {"BACKBONE": "facebook/wav2vec2-xls-r-300m", "LAYERS": 10},
+        },
+        settings={"01_eda": {"LID_CLIPS": 1000}},
     ),
-    "detector": (
-        "inputs/mini and demonstration pages: the small detector that utils.predict scores recordings with. 20 minutes.",
-        [
-            Step(
-                "09_detector",
-                {"RUN": "detector", "COMPETITION": "mini", "EXTERNAL": ["demo_pages"]},
-            )
-        ],
+    "detector": Profile(
+        about="the released detector, trained on demo pages: what `./run_all.sh predict` scores by",
+        competition="mini",
+        minutes={"inputs": 30, "09_detector": 15},
+        notebooks=("09_detector",),
+        external=("demo_pages",),
     ),
-    "speed": (
-        "inputs/mini and what profile mini trained: what scoring and training cost beside the published ways. About an hour.",
-        [Step("10_speed", {"RUN": "speed", "COMPETITION": "mini"})],
+    "speed": Profile(
+        about="what scoring and training cost; wants the run of profile mini, and 13 GB of memory",
+        competition="mini",
+        minutes={"inputs": 10, "10_speed": 55},
+        notebooks=("10_speed",),
     ),
-    "ladder": (
-        "inputs/mini and demonstration pages: what each trick of the recipe is worth. Up to three hours.",
-        [Step("11_ladder", {"RUN": "ladder", "COMPETITION": "mini", "EXTERNAL": ["demo_pages"]})],
-    ),
-    "past": (
-        "inputs/mini and demonstration pages: which encoder and which data help once they train. 11 minutes after steps.",
-        [
-            Step(
-                "12_past_the_deck",
-                {"RUN": "past_the_deck", "COMPETITION": "mini", "EXTERNAL": ["demo_pages"]},
-            )
-        ],
-    ),
-    "steps": (
-        "inputs/mini and demonstration pages: the recipe step by step, each added to the ones before. Over an hour.",
-        [
-            Step(
-                "13_step_by_step",
-                {"RUN": "steps", "COMPETITION": "mini", "EXTERNAL": ["demo_pages"]},
-            )
-        ],
-    ),
-    "finvcup9": (
-        "inputs/finvcup9th_1st_ds5: the real archive, put there by you. Needs a model hub or local weights, and "
-        "patience: only fine-tuning uses a GPU, with --engine accelerate.",
-        steps(
-            {
-                "whisper-small": {"BACKBONE": "openai/whisper-small", "LAYERS": 12},
-                "whisper-base": {"BACKBONE": "whisper-base", "LAYERS": 6},
-                "campplus": {"BACKBONE": "campplus"},
-                "xls-r-300m": {"BACKBONE": "facebook/wav2vec2-xls-r-300m", "LAYERS": 10},
-            },
-            {"RUN": "finvcup9", "COMPETITION": "finvcup9th_1st_ds5"},
-            nb01={"LID_CLIPS": 1000},
-        ),
+    "ablation": Profile(
+        about="what each part of the recipe is worth on speech that training never saw",
+        competition="mini",
+        minutes={"inputs": 30, "11_ablation": 100},
+        notebooks=("11_ablation",),
+        external=("demo_pages",),
     ),
 }

@@ -1,17 +1,9 @@
-"""Run the numbered notebooks of a profile in order by papermill; redo only what is missing or changed.
-
-A profile is a list of notebooks with parameter values and nothing else. A step is finished when its stamp matches the
-notebook, its parameters, the `utils` modules it imports, its inputs and the steps it needs, and its files are all there.
-"""
+"""Run the notebooks of a profile in order; redo only what is missing or changed (see `steps`)."""
 
 import argparse
-import ast
 import contextlib
 import datetime
 import fcntl
-import hashlib
-import json
-import logging
 import os
 import platform
 import sys
@@ -19,200 +11,96 @@ import time
 from importlib import metadata
 from pathlib import Path
 
-from utils import paths
-from utils.code_digest import source_digest
-from utils.pipeline.profiles import PROFILES, Step
+from utils import console, paths
+from utils.pipeline import notebooks, steps
+from utils.pipeline.notebooks import RunError
+from utils.pipeline.profiles import PROFILES, Profile
+from utils.pipeline.steps import LOG, Step
 
 ENGINES = ("local", "ray", "accelerate")
+PACKAGES = ("torch", "transformers", "numpy", "scikit-learn", "lightgbm", "pandas")
+PACKAGES += ("librosa", "soundfile", "papermill")
+
+ABOUT = """Run the notebooks of a profile in order and write submissions/<run>.csv.
+Other commands:
+  ./run_all.sh predict PATH…   score your own recordings
+  ./run_all.sh page            the same as a page in a browser
+  ./run_all.sh test [--all]    tests; --all runs the slow ones too, more arguments go to pytest"""
+
+NOTES = f"""
+A second run does only what is missing or changed; after a kill, the same command goes on.
+To train on demo pages too, with results beside those of mini:
+  ./run_all.sh --set RUN=pages --set "EXTERNAL=['demo_pages']"
+
+environment:
+  DFS_CACHE        where downloads and features are kept (now {paths.CACHE})
+  DFS_CACHE_GB     how large the features there may grow (default: 16)
+  DFS_HOME         where inputs/, outputs/ and submissions/ lie (now {paths.HOME})
+  DFS_DEMO_PAGES   a folder that holds the clips of demo pages already: key.csv and clips/
+  DFS_MODELS       a folder of models from a hub, one folder each (default: the cache)
+  DFS_VENV         the virtual environment (default: .venv)"""
 
 
-class RunError(RuntimeError):
-    """A step failed. The message names the notebook and the cell."""
+def short(path: Path) -> str:
+    """`path` as a person in this folder would write it."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("..") else relative
 
 
-def open_notebook(path: Path):
-    """Read a notebook (nbformat is imported here, so that --help works before anything is installed)."""
-    import nbformat
-
-    return nbformat.read(path, 4)
-
-
-def declared(notebook: Path) -> set[str]:
-    """Names that the notebook's `parameters` cell declares. Raises RunError unless there is exactly one such cell."""
-    cells = [c for c in open_notebook(notebook).cells if "parameters" in c.metadata.get("tags", [])]
-    if len(cells) != 1:
-        raise RunError(
-            f"{notebook.name}: {len(cells)} cells are tagged 'parameters', need exactly one"
-        )
-    tree = ast.parse(cells[0].source)
-    return {t.id for node in tree.body if isinstance(node, ast.Assign) for t in node.targets}
-
-
-def check_parameters(step: Step) -> None:
-    """Raise RunError for a parameter that the notebook does not declare: papermill itself only warns."""
-    unknown = set(step.parameters) - declared(paths.NOTEBOOKS / f"{step.notebook}.ipynb")
-    if unknown:
-        raise RunError(
-            f"{step.name}: no such parameter {sorted(unknown)}; it has "
-            f"{sorted(declared(paths.NOTEBOOKS / f'{step.notebook}.ipynb'))}"
-        )
-
-
-def notebook_digest(notebook: Path) -> str:
-    """Hash of the code of a notebook and of all that it reaches in `utils`; prose plays no part."""
-    cells = open_notebook(notebook).cells
-    return source_digest("\n".join(c.source for c in cells if c.cell_type == "code"))
-
-
-def inputs_digest(competition: str, external: list[str]) -> str:
-    """Hash of names, sizes and dates of all input files, so that an exchanged clip is noticed."""
-    digest = hashlib.sha256()
-    for folder in (
-        paths.INPUTS / competition,
-        *(paths.INPUTS / "external" / name for name in external),
-    ):
-        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-            digest.update(
-                f"{path.relative_to(folder).as_posix()} {path.stat().st_size} {path.stat().st_mtime_ns}\n".encode()
-            )
-    return digest.hexdigest()
-
-
-def digest_of(step: Step, done: dict[str, str], inputs: str) -> str:
-    """What a step's result depends on, as one hash."""
-    text = json.dumps(
-        [
-            notebook_digest(paths.NOTEBOOKS / f"{step.notebook}.ipynb"),
-            step.parameters,
-            inputs,
-            [done[name] for name in step.needs],
-        ],
-        sort_keys=True,
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    listing = "\n".join(f"  {name:10s} {profile.about}" for name, profile in PROFILES.items())
+    made = argparse.ArgumentParser(
+        prog="./run_all.sh",
+        description=ABOUT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f"profiles (minutes are said at the start of a run):\n{listing}\n{NOTES}",
     )
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _files(run: Path) -> dict[str, tuple[int, int]]:
-    roots = [run, paths.SUBMISSIONS]
-    return {
-        os.path.relpath(p, paths.HOME): (p.stat().st_size, p.stat().st_mtime_ns)
-        for root in roots
-        for p in root.rglob("*")
-        if p.is_file() and ".stamps" not in p.parts and not p.name.startswith(".")
-    }
-
-
-def is_finished(step: Step, run: Path, digest: str) -> bool:
-    """Whether the step's stamp carries `digest` and every file it wrote is still there, at its size."""
-    stamp = run / ".stamps" / f"{step.name}.json"
-    if not stamp.exists():
-        return False
-    record = paths.read_json(stamp)
-    there = all(
-        (paths.HOME / name).exists() and (paths.HOME / name).stat().st_size == size
-        for name, size in record["files"].items()
+    add = made.add_argument
+    add("--profile", choices=PROFILES, default="mini", help="what to run (default: mini)")
+    add("--from", dest="start", default="", metavar="NN", help="redo from this one on, e.g. 04")
+    text = "redo this notebook only, e.g. 04_finetune_campplus; may be given again"
+    add("--only", action="append", default=[], metavar="NN", help=text)
+    text = "a notebook parameter, e.g. --set EPOCHS=1; refused if no notebook has it"
+    add("--set", action="append", default=[], metavar="NAME=VALUE", help=text)
+    add(
+        "--engine",
+        choices=ENGINES,
+        default=os.environ.get("DFS_ENGINE", "local"),
+        help="local: independent jobs run in processes of this machine (default); ray: on a Ray "
+        "cluster, that of RAY_ADDRESS or one started here, whose machines share this folder and "
+        "the cache; accelerate: one model is trained by all GPUs of this machine at once (where "
+        "there is none, by all cores)",
     )
-    return record["digest"] == digest and there
+    return made
 
 
-def execute(step: Step, run: Path, digest: str) -> None:
-    """Execute one notebook into `run/notebooks`, with an HTML copy and a stamp. Raises RunError naming the cell."""
-    import papermill
-    from nbclient.exceptions import DeadKernelError
-
-    logging.getLogger("papermill").setLevel(
-        logging.ERROR
-    )  # an unknown parameter is refused above, not warned about
-    before = _files(run)
-    out = run / "notebooks" / f"{step.name}.ipynb"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(f".{out.name}")
-    os.environ["MPLBACKEND"] = (
-        "module://matplotlib_inline.backend_inline"  # any other setting leaves the figures out of the page
-    )
-    os.environ["PYTHONPATH"] = os.pathsep.join(
-        [str(paths.ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    )
-    for attempt in (1, 2):
-        try:
-            notebook = papermill.execute_notebook(
-                str(paths.NOTEBOOKS / f"{step.notebook}.ipynb"),
-                str(part),
-                step.parameters,
-                cwd=str(paths.ROOT),
-                kernel_name="python3",
-                progress_bar=sys.stderr.isatty(),
-                start_timeout=180,
-                autosave_cell_every=5,
-            )
-            break
-        except papermill.PapermillExecutionError as error:
-            raise RunError(
-                f"notebook {step.name}, cell {error.cell_index}: {error.ename}: {error.evalue}\n"
-                f"the executed copy is {part}"
-            ) from error
-        except (DeadKernelError, RuntimeError) as error:
-            cell = running_cell(part)
-            if (
-                cell is None and attempt == 1
-            ):  # it never ran a cell: a failed kernel start is worth one more try
-                continue
-            raise RunError(
-                f"notebook {step.name}, cell {cell}: the kernel died ({error}). Out of memory? "
-                "Finished folds are kept: start again to go on"
-            ) from error
-    unfinished = [
-        i
-        for i, c in enumerate(notebook.cells)
-        if c.cell_type == "code" and c.source.strip() and c.execution_count is None
-    ]
-    if unfinished:
-        raise RunError(
-            f"notebook {step.name}, cell {unfinished[0]}: did not run to its end, the kernel died"
-        )
-    _write_html(notebook, out.with_suffix(".html"))
-    os.replace(part, out)
-    after = _files(run)
-    written = {name: value[0] for name, value in after.items() if before.get(name) != value}
-    paths.write_json(run / ".stamps" / f"{step.name}.json", {"digest": digest, "files": written})
-
-
-def running_cell(notebook: Path) -> int | None:
-    """Index of the cell at which an execution stopped, None if none was begun."""
-    if not notebook.exists():
-        return None
-    code = [(i, c) for i, c in enumerate(open_notebook(notebook).cells) if c.cell_type == "code"]
-    begun = [i for i, c in code if c.metadata.get("papermill", {}).get("start_time")]
-    return begun[-1] if begun else None
-
-
-def _write_html(notebook, path: Path) -> None:
-    from nbconvert import HTMLExporter
-
-    exporter = HTMLExporter(exclude_input_prompt=True, exclude_output_prompt=True)
-    with paths.whole(path) as part:
-        part.write_text(exporter.from_notebook_node(notebook)[0], encoding="utf-8")
-
-
-def environment() -> dict:
-    """Versions and machine, for env.json."""
-    names = (
-        "torch",
-        "transformers",
-        "numpy",
-        "scikit-learn",
-        "lightgbm",
-        "pandas",
-        "librosa",
-        "soundfile",
-        "papermill",
-    )
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cores": os.cpu_count(),
-        "packages": {name: metadata.version(name) for name in names},
-    }
+def main(argv: list[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    options = parser().parse_args(argv)
+    if options.engine not in ENGINES:  # argparse lets a default pass
+        parser().error(f"DFS_ENGINE={options.engine}: it is {', '.join(ENGINES)}")
+    os.environ["DFS_ENGINE"] = options.engine  # the notebooks' kernels get it too
+    log = None
+    try:
+        profile = PROFILES[options.profile]
+        chosen = steps.override(steps.steps_of(options.profile, profile), options.set)
+        todo, redo = steps.select(chosen, options.only, options.start)
+        run = paths.run_dir(chosen[0].parameters["RUN"])
+        with locked(run):
+            log = run / LOG
+            with console.quiet(log):
+                written = run_steps(options.profile, profile, chosen, todo, redo, run)
+    except (RunError, OSError, ValueError, RuntimeError, ImportError) as error:
+        print(f"\nFAILED: {error}", file=sys.stderr)
+        if log:
+            print(f"log: {short(log)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    print(f"done: {', '.join(short(path) for path in written)}")
+    return 0
 
 
 @contextlib.contextmanager
@@ -229,131 +117,67 @@ def locked(run: Path):
         yield
 
 
-def select(chosen: list[Step], only: list[str], start: str) -> tuple[list[Step], set[str]]:
-    """(steps to look at, names of those that are redone even if finished) for `--only` and `--from`."""
-    for wanted in [*only, *filter(None, [start])]:
-        if not any(s.name.startswith(wanted) for s in chosen):
-            raise RunError(f"no notebook {wanted!r}; there are {[s.name for s in chosen]}")
-    if only:
-        chosen = [s for s in chosen if any(s.name.startswith(o) for o in only)]
-        return chosen, {s.name for s in chosen}
-    names = [s.name for s in chosen]
-    first = next((i for i, n in enumerate(names) if start and n.startswith(start)), len(names))
-    return chosen, set(names[first:])
+def run_steps(
+    name: str, profile: Profile, chosen: list[Step], todo: list[Step], redo: set[str], run: Path
+) -> list[Path]:
+    """Get the inputs and execute what is not finished; returns the index page and the submission.
 
-
-def override(chosen: list[Step], settings: list[str]) -> list[Step]:
-    """Apply `NAME=VALUE` to every notebook that declares NAME. Raises RunError for a name that none declares."""
-    for setting in settings:
-        name, equals, value = setting.partition("=")
-        takers = {
-            s.notebook for s in chosen if name in declared(paths.NOTEBOOKS / f"{s.notebook}.ipynb")
-        }
-        if not equals or not takers:
-            raise RunError(f"--set {setting}: no notebook of this profile has a parameter {name!r}")
-        with contextlib.suppress(ValueError, SyntaxError):
-            value = ast.literal_eval(value)
-        chosen = [
-            Step(
-                s.notebook,
-                s.parameters | ({name: value} if s.notebook in takers else {}),
-                s.variant,
-                s.needs,
-            )
-            for s in chosen
-        ]
-    return chosen
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Command line; returns the exit code."""
-    listing = "\n".join(f"  {name:10s} {text}" for name, (text, _) in PROFILES.items())
-    parser = argparse.ArgumentParser(
-        prog="./run_all.sh",
-        description="Run every notebook in order and write submissions/<run>.csv.\n"
-        "Instead: `./run_all.sh predict PATH…` scores your own recordings, `./run_all.sh page` serves a page that does,\n"
-        "`./run_all.sh test` runs the tests.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=f"profiles:\n{listing}\n\nA second run does only what is missing or changed. Downloads live in "
-        f"{paths.CACHE} (DFS_CACHE moves it).",
-    )
-    parser.add_argument(
-        "--profile", choices=PROFILES, default="mini", help="what to run (default: mini)"
-    )
-    parser.add_argument(
-        "--from", dest="start", default="", metavar="NN", help="redo from this notebook on, e.g. 04"
-    )
-    parser.add_argument(
-        "--only",
-        action="append",
-        default=[],
-        metavar="NN",
-        help="redo this notebook only, e.g. 04_finetune_campplus; may be given again",
-    )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="a notebook parameter, e.g. --set EPOCHS=1; refused if no notebook has it",
-    )
-    parser.add_argument(
-        "--engine",
-        choices=ENGINES,
-        default=os.environ.get("DFS_ENGINE", "local"),
-        help="local: independent jobs run in processes of this machine (default); ray: on a Ray cluster, that of "
-        "RAY_ADDRESS or one started here, whose machines share this folder and the cache; accelerate: one "
-        "model is trained by all GPUs of this machine at once (where there is none, by all cores)",
-    )
-    options = parser.parse_args(argv)
-    from utils import parallel  # here: --help works before anything is installed
+    Args:
+        name: of the profile.
+        chosen: all its steps; `todo` those to look at, `redo` names of those to do in any case.
+        run: folder of the run.
+    """
+    from utils import parallel
     from utils.pipeline import report
 
-    if options.engine not in ENGINES:  # argparse lets a default pass
-        parser.error(f"DFS_ENGINE={options.engine}: it is {', '.join(ENGINES)}")
-    os.environ["DFS_ENGINE"] = options.engine  # the notebooks' kernels get it too
-    try:
-        if options.engine == "ray":
-            parallel.cluster()
-        chosen = override(PROFILES[options.profile][1], options.set)
-        for step in chosen:
-            check_parameters(step)
-        todo, redo = select(chosen, options.only, options.start)
-        competition, run = (
-            chosen[0].parameters["COMPETITION"],
-            paths.run_dir(chosen[0].parameters["RUN"]),
-        )
-        with locked(run):
-            external = sorted(
-                {name for step in chosen for name in step.parameters.get("EXTERNAL", [])}
-            )
-            get_inputs(competition, external)
-            paths.SUBMISSIONS.mkdir(parents=True, exist_ok=True)
-            paths.write_json(
-                run / "config.json",
-                {"profile": options.profile, "steps": {s.name: s.parameters for s in chosen}},
-            )
-            paths.write_json(
-                run / "env.json",
-                environment()
-                | {
-                    "code": {
-                        s.name: notebook_digest(paths.NOTEBOOKS / f"{s.notebook}.ipynb")[:16]
-                        for s in chosen
-                    }
-                },
-            )
-            work(chosen, todo, redo, run, inputs_digest(competition, external))
-            front = report.write(run)
-    except (RunError, OSError, ValueError, RuntimeError, ImportError) as error:
-        print(f"\nFAILED: {error}", file=sys.stderr)
-        return 1
+    announce(name, profile, unfinished(chosen, todo, redo, run), todo, run)
+    if os.environ["DFS_ENGINE"] == "ray":
+        parallel.cluster()
+    get_inputs(*inputs_of(chosen))
+    paths.SUBMISSIONS.mkdir(parents=True, exist_ok=True)
+    parameters = {step.name: step.parameters for step in chosen}
+    paths.write_json(run / "config.json", {"profile": name, "steps": parameters})
+    code = {s.name: steps.notebook_digest(notebooks.source_of(s.notebook))[:16] for s in chosen}
+    paths.write_json(run / "env.json", environment() | {"code": code})
+    work(chosen, todo, unfinished(chosen, todo, redo, run), run)
     submission = paths.SUBMISSIONS / f"{run.name}.csv"
-    print(
-        f"done: {os.path.relpath(front)}"
-        + (f", {os.path.relpath(submission)}" if submission.exists() else "")
-    )
-    return 0
+    return [report.write(run), *([submission] if submission.exists() else [])]
+
+
+def inputs_of(chosen: list[Step]) -> tuple[str, list[str]]:
+    """(folder under inputs/, folders under inputs/external/) that the steps of a run read."""
+    external = {folder for step in chosen for folder in step.parameters.get("EXTERNAL", [])}
+    return chosen[0].parameters["COMPETITION"], sorted(external)
+
+
+def unfinished(chosen: list[Step], todo: list[Step], redo: set[str], run: Path) -> dict[str, str]:
+    """Digest by name of the steps of `todo` that are to be executed, as the inputs are now."""
+    known = steps.digests(chosen, steps.inputs_digest(*inputs_of(chosen)))
+    return {
+        step.name: known[step.name]
+        for step in todo
+        if step.name in redo or not steps.is_finished(step, run, known[step.name])
+    }
+
+
+def announce(
+    name: str, profile: Profile, waiting: dict[str, str], todo: list[Step], run: Path
+) -> None:
+    """Say what will be done, about how long it takes and where results go."""
+    minutes = [profile.minutes.get(step.notebook, 0) for step in todo if step.name in waiting]
+    if not (paths.INPUTS / profile.competition / "train_label.txt").exists():
+        minutes.append(profile.minutes.get("inputs", 0))
+    takes = f"about {max(1, round(sum(minutes)))} min on two idle cores"
+    if not profile.minutes:
+        takes = "never measured"
+    if not waiting:
+        takes = "seconds"
+    files = [run, paths.SUBMISSIONS / f"{run.name}.csv", run / LOG]
+    folder, submission, log = [short(path) for path in files]
+    print(f"profile {name}: {profile.about}")
+    finished = len(todo) - len(waiting)
+    print(f"notebooks: {len(todo)}, finished before: {finished}, time: {takes}")
+    print(f"results: {folder}, {submission}; log: {log}", flush=True)
 
 
 def get_inputs(competition: str, external: list[str]) -> None:
@@ -369,33 +193,50 @@ def get_inputs(competition: str, external: list[str]) -> None:
     for name in set(external) - {"demo_pages"}:
         if not (paths.INPUTS / "external" / name).is_dir():
             raise RunError(
-                f"{paths.INPUTS / 'external' / name} is missing: put the corpus there (python -m utils.sources.public_corpora --help)"
+                f"{paths.INPUTS / 'external' / name} is missing: put the corpus there "
+                "(python -m utils.sources.public_corpora --help)"
             )
-
     if competition in plans.PLANS:
         build.build(competition)
     elif not (paths.INPUTS / competition / "train_label.txt").exists():
         raise RunError(
-            f"{paths.INPUTS / competition}/train_label.txt is missing. Unpack the archive there, so that "
-            f"inputs/{competition}/ holds train/, test/ and train_label.txt (see README, 'The real archive')"
+            f"{paths.INPUTS / competition}/train_label.txt is missing. Unpack the archive there, "
+            f"so that inputs/{competition}/ holds train/, test/ and train_label.txt (see README, "
+            "'The real archive')"
         )
 
 
-def work(chosen: list[Step], todo: list[Step], redo: set[str], run: Path, inputs: str) -> None:
-    """Go through the steps in order; execute what is not finished."""
-    done: dict[str, str] = {}
+def work(chosen: list[Step], todo: list[Step], waiting: dict[str, str], run: Path) -> None:
+    """Go through the steps in order and execute those in `waiting` (name → digest)."""
     for number, step in enumerate(chosen, start=1):
-        done[step.name] = digest_of(step, done, inputs)
-        if step not in todo:
-            continue
         label = f"[{number}/{len(chosen)}] {step.name}"
-        if step.name not in redo and is_finished(step, run, done[step.name]):
+        if step.name in waiting:
+            print(f"{label}: started {datetime.datetime.now():%H:%M:%S}", flush=True)
+            began = time.monotonic()
+            execute(step, run, waiting[step.name])
+            print(f"{label}: {time.monotonic() - began:.0f} s", flush=True)
+        elif step in todo:
             print(f"{label}: finished before")
-            continue
-        print(f"{label}: started {datetime.datetime.now():%H:%M:%S}", flush=True)
-        began = time.monotonic()
-        execute(step, run, done[step.name])
-        print(f"{label}: {time.monotonic() - began:.0f} s", flush=True)
+
+
+def execute(step: Step, run: Path, digest: str) -> None:
+    """Execute one step into `run/notebooks` and stamp it. Raises RunError that names the cell."""
+    before = steps.files_of(run)
+    out = run / "notebooks" / f"{step.name}.ipynb"
+    notebooks.execute(step.name, step.notebook, step.parameters, out)
+    steps.write_stamp(step, run, digest, before)
+
+
+def environment() -> dict:
+    """Versions and machine, for env.json."""
+    from utils import parallel
+
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cores": parallel.cpu_count(),
+        "packages": {name: metadata.version(name) for name in PACKAGES},
+    }
 
 
 if __name__ == "__main__":

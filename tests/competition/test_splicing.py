@@ -1,0 +1,73 @@
+"""Splices of bona fide and spoofed clips, and where their spoofed parts lie."""
+
+import json
+
+import numpy as np
+
+from utils.audio import dsp
+from utils.competition import plans, selection, splicing
+
+
+def clip_of(label, made_from, system="bonafide"):
+    return selection.Clip(
+        "train", label, system, system, "en", "speaker", "group", "source", "licence", made_from
+    )
+
+
+def test_splices_bring_their_parts_to_one_level(speechlike):
+    joined, _ = splicing.splice([speechlike, speechlike * 0.1, speechlike])
+    assert len(joined) == 3 * len(speechlike) - 2 * 80
+    thirds = [dsp.dbfs(part) for part in np.array_split(joined, 3)]
+    assert max(thirds) - min(thirds) < 1
+
+
+def test_splices_say_where_each_part_lies(speechlike):
+    _, spans = splicing.splice([speechlike, speechlike, speechlike])
+    seconds = len(speechlike) / dsp.RATE
+    starts = [0, seconds - 0.01, 2 * seconds - 0.02]
+    ends = [seconds, 2 * seconds - 0.01, 3 * seconds - 0.02]
+    assert np.allclose(spans, list(zip(starts, ends, strict=True)))
+
+
+def test_splices_end_at_15_seconds(speechlike):
+    joined, spans = splicing.splice([speechlike] * 20)
+    assert len(joined) == 15 * dsp.RATE and spans[-1][1] == 15 and spans[-1][0] < 15
+
+
+def test_spans_follow_the_trimmed_clip(speechlike):
+    # speech from 0.5 to 2.5 s, of which 0.44 to 2.56 s are kept
+    quiet = np.zeros(4000, np.float32)
+    raw = np.concatenate([quiet, speechlike, quiet])
+    spans = splicing.spans_after([(0.5, 1.5), (2.0, 2.9)], raw, 2.12)
+    assert json.loads(spans) == [[0.06, 1.06], [1.56, 2.12]]
+    assert splicing.spans_after([], raw, 2.12) == ""
+
+
+def long_clips(speechlike):
+    """Six bona fide clips of 8 s, and a vocoded one: a third part would fall to the cut at 15 s."""
+    wave = np.tile(speechlike, 4)
+    bonafide = {clip_of(1, f"r{number}"): (wave, 8000) for number in range(6)}
+    spoof = {clip_of(0, next(iter(bonafide)).id, "world"): (wave[::-1].copy(), 8000)}
+    return bonafide, spoof
+
+
+def test_splices_keep_their_spoofed_part(speechlike):
+    bonafide, spoof = long_clips(speechlike)
+    plan, skipped = plans.Plan((), (), (), (3, 3), 0, ("pcm",)), []
+    made, spans = splicing.make_splices("train", plan, bonafide, spoof, skipped)
+    assert not skipped and [clip.label for clip in made] == [1, 1, 1, 0, 0, 0]
+    for clip in made:
+        assert len(clip.made_from.split()) == 2  # no part was lost
+        assert bool(spans[clip.id]) == (clip.label == 0)
+        assert all(end - start > 0.5 for start, end in spans[clip.id])
+
+
+def test_splices_that_cannot_be_made_are_reported(speechlike):
+    bonafide, _ = long_clips(speechlike)
+    plan, skipped = plans.Plan((), (), (), (3, 3), 0, ("pcm",)), []
+    made, _ = splicing.make_splices("train", plan, bonafide, {}, skipped)
+    assert not made
+    assert skipped == [
+        ("splice", "train, bona fide parts only", "3 clips too few"),
+        ("splice", "train, with a spoofed part", "3 clips too few"),
+    ]

@@ -1,0 +1,180 @@
+"""Scoring of many files: order, errors, and going on after a kill."""
+
+import csv
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from utils import code_digest, paths
+from utils.audio import dsp, reading
+from utils.detector import batch_scoring, scoring
+from utils.evaluation import benchmark
+
+
+class Loudness:
+    """A scorer that is cheap: the level of each wave."""
+
+    def rows(self, waves):
+        return [{"score": f"{dsp.dbfs(wave):.3f}"} for wave in waves]
+
+
+@pytest.fixture
+def digest_of_a_test_class(monkeypatch):
+    """`code_digest` takes definitions of the project only; `Loudness` is none."""
+    monkeypatch.setattr(batch_scoring, "code_digest", lambda *functions, settings: "a digest")
+
+
+@pytest.fixture
+def files(tmp_path):
+    """12 files of growing length and level; 3.wav is no audio, 7.wav is missing."""
+    rng, names = np.random.default_rng(0), [tmp_path / f"{i}.wav" for i in range(12)]
+    for i, name in enumerate(names):
+        reading.write(name, rng.normal(size=4000 + 500 * i).astype(np.float32) * 0.01 * (i + 1))
+    names[3].write_text("words")
+    names[7].unlink()
+    return names
+
+
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_files_are_scored_in_order_and_bad_ones_named(
+    files, processes, monkeypatch, digest_of_a_test_class
+):
+    monkeypatch.setattr(batch_scoring, "SHARD_FILES", 5)
+    rows = list(batch_scoring.score_files(files, Loudness, processes=processes))
+    assert [row["file"] for row in rows] == [str(file) for file in files]
+    assert [i for i, row in enumerate(rows) if row["error"]] == [3, 7]
+    assert "not audio" in rows[3]["error"]
+    expected = dsp.dbfs(reading.read(files[11]))
+    assert float(rows[11]["score"]) == pytest.approx(expected, abs=1e-3)
+
+
+def test_no_files_give_no_rows(digest_of_a_test_class):
+    assert list(batch_scoring.score_files([], Loudness)) == []
+
+
+def test_features_that_are_made_ahead_give_the_same_scores(files):
+    arguments = ("ge2e", 1, "fp32")
+    rows = list(
+        batch_scoring.score_files(files[:4], benchmark.random_engine, arguments, processes=1)
+    )
+    (alone,) = benchmark.random_engine(*arguments).scores([reading.read(files[0])])
+    assert [bool(row["error"]) for row in rows] == [False, False, False, True]
+    assert float(rows[0]["score"]) == pytest.approx(alone, abs=1e-3)
+
+
+def test_rows_of_a_shard_are_written_as_csv(files, tmp_path):
+    batch_scoring._score_shard(Loudness, (), files[:1], tmp_path / "out.csv")
+    with (tmp_path / "out.csv").open() as table:
+        assert list(next(csv.DictReader(table))) == ["file", "score", "error"]
+
+
+SLOW = """
+import sys, time
+from pathlib import Path
+from utils.detector import batch_scoring
+
+batch_scoring.SHARD_FILES = 2
+batch_scoring.code_digest = lambda *functions, settings: "a digest"
+
+class Slow:
+    def rows(self, waves):
+        time.sleep(0.4)
+        return [{"score": str(len(wave))} for wave in waves]
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    files = sorted(folder.glob("*.wav"))
+    rows = list(batch_scoring.score_files(files, Slow, (), folder / "keep", processes=1))
+    print(len(rows), flush=True)
+"""
+
+
+def test_a_killed_scoring_goes_on(files, tmp_path):
+    program, keep = tmp_path / "slow.py", tmp_path / "keep"
+    program.write_text(SLOW)
+    command = [sys.executable, str(program), str(tmp_path)]
+    environment = os.environ | {"PYTHONPATH": str(paths.ROOT)}
+    first = subprocess.Popen(command, env=environment)
+    deadline = time.monotonic() + 120
+    while len(list(keep.glob("*.csv"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    first.kill()
+    first.wait()
+    before = {path: path.stat().st_mtime_ns for path in keep.glob("*.csv")}
+    assert 2 <= len(before) < 6
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "11"
+    for path, date in before.items():
+        assert path.stat().st_mtime_ns == date, "a finished shard was scored again"
+    batch_scoring.clear(keep)
+    assert not keep.exists()
+
+
+def test_reading_ahead_keeps_the_order():
+    assert list(batch_scoring.read_ahead([1, 2, 3], lambda n: n * n)) == [1, 4, 9]
+    assert list(batch_scoring.read_ahead([], abs)) == []
+
+
+def test_reading_ahead_raises_what_the_function_raises():
+    with pytest.raises(ZeroDivisionError):
+        list(batch_scoring.read_ahead([1, 0], lambda n: 1 / n))
+
+
+def test_kept_shards_are_not_taken_for_those_of_another_detector(toy, tmp_path):
+    another, keep = tmp_path / "detector", tmp_path / "keep"
+    shutil.copytree(toy.folder, another)
+    reading.write(tmp_path / "hiss.wav", toy.waves[0])
+
+    def score():
+        version = scoring.load_detector(another).version
+        arguments = (str(another), version, False)
+        return list(
+            batch_scoring.score_files([tmp_path / "hiss.wav"], scoring.Scorer, arguments, keep)
+        )
+
+    first = score()
+    assert score() == first and len(list(keep.iterdir())) == 1
+    card = paths.read_json(another / "card.json") | {"threshold": 1.0}
+    paths.write_json(another / "card.json", card)
+    assert (first[0]["decision"], score()[0]["decision"]) == ("bona fide", "spoof")
+
+
+@pytest.mark.parametrize(
+    "definition",
+    [
+        "detector.scoring.Scorer",
+        "detector.scoring.warnings",
+        "detector.detector.Detector",
+        "models.pooled_features.features_in_this_process",
+        "models.language_id.detect_in_this_process",
+        "models.encoders.load",
+        "audio.reading.decode",
+    ],
+)
+def test_the_key_of_kept_shards_follows_all_code_that_decides_a_score(definition):
+    """A list of files kept by hand missed detector, features, language and scorer."""
+    source = (
+        "from utils.detector import batch_scoring, scoring\n"
+        "scoring.Scorer, batch_scoring._score_shard"
+    )
+    assert f"utils.{definition}" in code_digest.reached(source)
+
+
+def test_the_key_of_kept_shards_changes_with_the_arguments(tmp_path):
+    names = set()
+    for arguments in (("a", 1), ("a", 2)):
+        key = batch_scoring.code_digest(scoring.Scorer, settings=arguments)
+        names.add(batch_scoring._shard_name(key, [tmp_path / "a.wav"]))
+    assert len(names) == 2
+
+
+def test_the_name_of_a_shard_changes_with_its_files(files):
+    before = batch_scoring._shard_name("key", files)
+    assert before == batch_scoring._shard_name("key", files)
+    reading.write(files[0], np.full(9000, 0.1, np.float32))
+    assert batch_scoring._shard_name("key", files) != before

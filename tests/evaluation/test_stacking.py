@@ -1,0 +1,92 @@
+"""Stackers and the correlation of errors."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from utils.evaluation import stacking
+
+
+@pytest.fixture(scope="module")
+def three_models():
+    """Scores of three models with the same signal, a shared error and errors of their own."""
+    rng = np.random.default_rng(0)
+    label = np.arange(4_000) % 2
+    shared = rng.standard_normal(len(label))
+    own = rng.standard_normal((len(label), 3))
+    scores = 2 * label[:, None] + 0.6**0.5 * shared[:, None] + 0.4**0.5 * own
+    return pd.DataFrame(scores, columns=["a", "b", "c"]), label, np.arange(len(label)) % 5
+
+
+def test_errors_correlate_by_what_models_share_and_not_by_what_they_know(three_models):
+    scores, label, _ = three_models
+    rho = stacking.error_correlation(scores, label)
+    off_diagonal = rho.to_numpy()[np.triu_indices(3, 1)]
+    assert off_diagonal == pytest.approx(np.full(3, 0.6), abs=0.03)
+    assert scores.corr().loc["a", "b"] > 0.75  # with the classes' distance it is far higher
+
+
+def test_the_correlation_of_errors_by_hand():
+    scores = pd.DataFrame({"a": [0.0, 2.0, 5.0, 7.0], "b": [1.0, 2.0, 9.0, 8.0]})
+    # errors: a −1, 1, −1, 1; b −0.5, 0.5, 0.5, −0.5: products sum to 0
+    rho = stacking.error_correlation(scores, [0, 0, 1, 1])
+    assert rho.loc["a", "b"] == pytest.approx(0.0)
+    with pytest.raises(ValueError, match="3 labels"):
+        stacking.error_correlation(scores, [0, 1, 1])
+
+
+def test_the_variance_of_a_mean_is_what_simulated_errors_have(three_models):
+    scores, label, _ = three_models
+    errors = scores - scores.groupby(label).transform("mean")
+    assert stacking.variance_of_mean(3, 1.0, 0.6) == pytest.approx(0.6 + 0.4 / 3)
+    assert errors.mean(axis=1).var() == pytest.approx(0.6 + 0.4 / 3, rel=0.06)
+    assert stacking.variance_of_mean(1, 2.0, 0.3) == pytest.approx(2.0)
+
+
+def test_no_fold_is_stacked_by_its_own_labels(three_models):
+    scores, label, fold = three_models
+    stacked, gain = stacking.cross_fit(scores, label, fold)
+    changed = label.copy()
+    changed[fold == 2] = 1 - changed[fold == 2]
+    again, _ = stacking.cross_fit(scores, changed, fold)
+    assert again[fold == 2].equals(stacked[fold == 2])
+    assert not again[fold == 1].equals(stacked[fold == 1])
+    assert gain.sum().to_numpy() == pytest.approx(np.ones(5))
+    assert list(gain.index) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("name", stacking.STACKERS)
+def test_every_stacker_ranks_better_than_one_member(three_models, name):
+    from sklearn.metrics import roc_auc_score
+
+    scores, label, fold = three_models
+    stacker = stacking.fit(name, scores[fold > 0], label[fold > 0], seed=1)
+    stacked = roc_auc_score(label[fold == 0], stacker(scores[fold == 0]))
+    assert stacked > roc_auc_score(label[fold == 0], scores["a"][fold == 0])
+
+
+def test_an_unknown_stacker_is_refused(three_models):
+    scores, label, _ = three_models
+    with pytest.raises(ValueError, match="not a stacker"):
+        stacking.fit("median", scores, label)
+
+
+def test_votes_by_hand(three_models):
+    scores, label, fold = three_models
+    inside, outside = scores[fold > 0], scores[fold == 0]
+    _, voted = stacking.vote_candidates(inside, label[fold > 0], outside, ["a", "b"])
+    assert list(voted) == ["a", "b", "c", *stacking.VOTES]
+    a, b = voted["a"].iloc[0], voted["b"].iloc[0]
+    assert voted["soft vote"].iloc[0] == pytest.approx((a + b) / 2)
+    votes = [p > threshold for p in (a, b) for threshold in stacking.STRICTNESS]
+    assert voted["hard vote"].iloc[0] == pytest.approx(sum(votes) / 6)
+
+
+def test_the_labels_of_other_clips_play_no_part_in_their_votes(three_models):
+    scores, label, fold = three_models
+    half = scores[fold < 2]
+    again = [
+        stacking.vote_candidates(half, label[fold < 2], other, ["a", "b", "c"])[1].iloc[:10]
+        for other in (scores[fold == 2], scores[fold == 2].iloc[:10])
+    ]
+    assert again[0].equals(again[1])

@@ -1,0 +1,54 @@
+"""Figures are what their docstrings say."""
+
+import io
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from utils import plots
+
+
+@pytest.fixture
+def axis():
+    yield plt.figure().subplots()
+    plt.close("all")
+
+
+def test_colours_of_a_spectrogram_are_the_same_power_density_in_every_panel(axis):
+    """The docstring said: 80 dB below the loudest point of each."""
+    time = np.arange(8000) / 8000
+    for gain in (1.0, 0.01):
+        plots.spectrogram(axis, gain * np.sin(2 * np.pi * 1000 * time), 8000, "tone")
+    loud, weak = axis.images
+    assert loud.get_clim() == weak.get_clim() == (-130, -40)
+    assert loud.get_array().max() - weak.get_array().max() == pytest.approx(40, abs=0.1)
+    # at 0 Hz … 4 kHz from below; mean power 1/2 of the tone within the window's 1.5 bins of 31 Hz
+    assert loud.get_array().max() == pytest.approx(10 * np.log10(0.5 / (1.5 * 31.25)), abs=1)
+
+
+def test_digital_silence_has_a_spectrogram(axis):
+    plots.spectrogram(axis, np.zeros(8000), 8000, "silence")
+    assert np.isfinite(axis.images[0].get_array()).all()
+
+
+def test_intervals_list_the_first_row_on_top(axis):
+    table = pd.DataFrame(
+        {"value": [0.9, 0.5], "low": [0.8, 0.4], "high": [1.0, 0.6]}, index=["a", "b"]
+    )
+    plots.intervals(axis, table, floor=0.4)
+    height = {
+        text.get_text(): y
+        for y, text in zip(axis.get_yticks(), axis.get_yticklabels(), strict=True)
+    }
+    assert height["a"] > height["b"]
+    assert axis.get_legend().get_texts()[0].get_text() == "all called bona fide: 0.400"
+
+
+def test_a_timeline_is_a_png_and_names_what_is_flagged_once():
+    buffer = io.BytesIO()
+    wave = np.random.default_rng(0).standard_normal(16000) * 0.1
+    p = np.array([0.9, 0.1, np.nan, 0.8])
+    plots.timeline(buffer, wave, 8000, p, 0.5, 0.5, [(0.5, 1.0), (1.5, 2.5)], "costs $5 and $6.wav")
+    assert buffer.getvalue().startswith(b"\x89PNG")

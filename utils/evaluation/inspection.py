@@ -1,0 +1,232 @@
+"""How good a submission is, on which clips it fails, and what a fine-tuned model looks at."""
+
+import itertools
+import json
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+from scipy.special import logit
+from scipy.stats import binomtest
+
+from utils import metrics, plots
+from utils.audio import dsp
+from utils.models import finetune
+
+NO_PROBABILITY = ["hard vote"]  # a fraction of votes: costs of probabilities do not apply to it
+SPANS_S = {"under 2 s": 2, "2 to 3 s": 3, "3 to 5 s": 5, "5 to 8 s": 8, "over 8 s": np.inf}
+
+
+# ---------------------------------------------------------------- how good
+def result_row(
+    name: str, label, group, decisions, probability, prior: float, repeats: int, seed: int
+) -> dict[str, float]:
+    """All metrics of one model, stack or vote on a set of clips.
+
+    Args:
+        label, group, decisions, probability: (clips,); `probability` of bona fide, stated for a
+            fraction `prior` of bona fide clips.
+        repeats, seed: of the bootstrap over groups, for 95 % intervals of F1, EER and AUC.
+    Returns f1 (of bona fide), f1_spoof, recall (of bona fide), false_acceptance (of spoofs), eer,
+    auc, min_dcf, act_dcf, cllr, ece, best_f1 (with the best threshold of these very clips) and
+    intervals `…_low`, `…_high`. `act_dcf`, `cllr` and `ece` charge for probabilities: they are NaN
+    for `NO_PROBABILITY`.
+    """
+    label, decisions = np.asarray(label), np.asarray(decisions)
+    probability = np.asarray(probability, dtype=float)
+    row = {}
+    for metric, function, values in (
+        ("f1", metrics.f1, decisions),
+        ("eer", metrics.eer, probability),
+        ("auc", metrics.auc, probability),
+    ):
+        low, high = metrics.group_bootstrap(
+            function, group, label, values, repeats=repeats, seed=seed
+        )
+        row |= {metric: function(label, values), f"{metric}_low": low, f"{metric}_high": high}
+    ratio = logit(np.clip(probability, 1e-6, 1 - 1e-6)) - logit(prior)  # log-likelihood ratio
+    row |= {
+        "f1_spoof": metrics.f1(label, decisions, positive=0),
+        "recall": float(decisions[label == 1].mean()),
+        "false_acceptance": float(decisions[label == 0].mean()),
+        "min_dcf": metrics.dcf(label, ratio),
+        "act_dcf": metrics.dcf(label, ratio, metrics.bayes_threshold()),
+        "cllr": metrics.cllr(label, ratio),
+        "ece": metrics.ece(label, probability),
+        "best_f1": metrics.best_threshold(label, probability)[1],
+    }
+    if name in NO_PROBABILITY:
+        row |= dict.fromkeys(("act_dcf", "cllr", "ece"), np.nan)
+    return row
+
+
+# ---------------------------------------------------------------- on which clips
+def conditions(clips: pd.DataFrame, duration_s) -> dict[str, pd.Series]:
+    """What clips can be grouped by: system, language, length and, where it is known, channel.
+
+    Args: `clips` with columns label, system, source and language, perhaps codec and noise;
+    `duration_s` (clips,). Returns name of the condition → its value for each clip. The "system" of
+    a bona fide clip is its source.
+    """
+    bonafide = clips["label"] == 1
+    system = clips["system"].where(~clips["system"].str.startswith("splice"), "spliced")
+    spans = pd.cut(np.asarray(duration_s), [0, *SPANS_S.values()], labels=list(SPANS_S))
+    result = {
+        "system or source": system.where(~bonafide, clips["source"]),
+        "language": clips["language"].where(~clips["language"].str.contains(r"\+"), "mixed"),
+        "length": pd.Series(spans.astype(str), index=clips.index),
+    }
+    if {"codec", "noise"} <= set(clips):
+        noise = (", " + clips["noise"]).where(clips["noise"] != "none", "")
+        result["channel"] = clips["codec"] + noise
+    return result
+
+
+def breakdown(by: dict[str, pd.Series], label, decisions, least: int = 5) -> pd.DataFrame:
+    """Fraction of clips decided rightly for each value of each condition, each class apart.
+
+    Classes stand apart because a condition that holds more spoofs than another would else look
+    easier or harder than it is. Intervals (Wilson, 95 %) take clips for independent: where few
+    speakers stand behind a row they are too narrow.
+
+    Args: `by` as `conditions` gives it; `label` and `decisions` (clips,); rows with fewer than
+    `least` clips are left out. Returns columns by, value, class, right, right_low, right_high,
+    clips; of each condition the best row first, but lengths in their order and systems after
+    sources.
+    """
+    label, rows = np.asarray(label), []
+    right = np.asarray(decisions) == label
+    for condition, values in by.items():
+        cells = pd.DataFrame({"value": np.asarray(values), "label": label, "right": right})
+        for (value, one), cell in cells.groupby(["value", "label"])["right"]:
+            if len(cell) < least:
+                continue
+            test = binomtest(int(cell.sum()), len(cell))
+            interval = test.proportion_ci(method="wilson")
+            rows.append(
+                {
+                    "by": condition,
+                    "value": value,
+                    "class": plots.NAMES[one],
+                    "right": test.statistic,
+                    "right_low": interval.low,
+                    "right_high": interval.high,
+                    "clips": len(cell),
+                }
+            )
+    columns = ["by", "value", "class", "right", "right_low", "right_high", "clips"]
+    table = pd.DataFrame(rows, columns=columns)
+    condition = table["by"].map({name: i for i, name in enumerate(by)})
+    span = table["value"].map({name: i for i, name in enumerate(SPANS_S)})
+    one_class = table["class"].where(table["by"] == "system or source", "")
+    keys = pd.concat([condition, one_class, span, -table["right"], table["value"]], axis=1)
+    keys.columns = range(5)
+    return table.loc[keys.sort_values(list(keys)).index].reset_index(drop=True)
+
+
+def plot_breakdown(axis, table: pd.DataFrame) -> None:
+    """Rows of `breakdown` of one condition: bona fide and spoof in two colours, clips counted."""
+    values = list(dict.fromkeys(table["value"]))
+    names, height = [], {value: len(values) - i for i, value in enumerate(values)}
+    for value in values:
+        counts = table[table["value"] == value].set_index("class")["clips"]
+        names.append(f"{value} ({' + '.join(str(n) for n in counts.sort_index())})")
+    for one, shift in ((1, 0.15), (0, -0.15)):
+        rows = table[table["class"] == plots.NAMES[one]]
+        errors = [rows["right"] - rows["right_low"], rows["right_high"] - rows["right"]]
+        axis.errorbar(
+            rows["right"],
+            rows["value"].map(height) + shift,
+            xerr=np.maximum(errors, 0),
+            fmt="o",
+            ms=4,
+            color=plots.COLOURS[one],
+            capsize=2,
+            label=plots.NAMES[one],
+        )
+    axis.set_yticks(list(height.values()), names, fontsize=8)
+    axis.set(xlim=(0, 1.02), xlabel="fraction decided rightly, 95 % interval over clips")
+
+
+# ---------------------------------------------------------------- what a model looks at
+def weight_by_depth(model: finetune.Classifier) -> np.ndarray:
+    """Fraction of the head's squared weights at each depth and statistic, (depths, 3).
+
+    The statistics are mean, standard deviation and delta (mean absolute change between frames).
+    Inputs of the head are standardised, so weights compare.
+    """
+    trial = model.backbone.prepare(dsp.coloured_noise(dsp.RATE, 3, np.random.default_rng(0)))
+    with torch.inference_mode():
+        depths = model.backbone.lower_layers(trial[None], torch.tensor([len(trial)]))
+        depths = [*depths, *model.backbone.upper_layers(*depths[-1])]
+    widths = [frames.shape[-1] for frames, _ in depths for _ in range(3)]
+    squares = model.head.weight.detach()[0].square().split(widths)
+    table = np.array([float(square.sum()) for square in squares]).reshape(-1, 3)
+    return table / table.sum()
+
+
+def hidden_quarters(model: finetune.Classifier, wave: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What each quarter of a second adds to the log-odds of bona fide of a wave at 8 kHz.
+
+    Its frames are replaced by the clip's mean frame; what the log-odds lose by it is what it had
+    added. Returns (added (quarters,), edges of the quarters in seconds (quarters + 1,)).
+    """
+    seconds = len(wave) / dsp.RATE
+    with torch.inference_mode():
+        features = model.backbone.prepare(wave)
+        edges = np.linspace(0, len(features), max(2, round(seconds * 4)) + 1).astype(int)
+        hidden = torch.stack([features] * len(edges))  # the first row stays as it is
+        for row, (start, end) in enumerate(itertools.pairwise(edges), start=1):
+            hidden[row, start:end] = features.mean(0)
+        log_odds = model(hidden, torch.full((len(edges),), len(features)))
+    return (log_odds[0] - log_odds[1:]).numpy(), edges / len(features) * seconds
+
+
+def spoof_spans(spans: pd.Series) -> dict[str, list]:
+    """Spoofed spans [(start s, end s)] of the spliced clips among `spans`, by id."""
+    return {i: json.loads(text) for i, text in spans.items() if str(text).startswith("[")}
+
+
+def quarters_table(name: str, added: np.ndarray, edges: np.ndarray, spans: list) -> pd.DataFrame:
+    """Rows of one clip: id, start_s, end_s, spoof (whether its middle is), added (to log-odds)."""
+    middles = (edges[:-1] + edges[1:]) / 2
+    spoof = np.any([(start <= middles) & (middles < end) for start, end in spans], axis=0)
+    return pd.DataFrame(
+        {
+            "id": name,
+            "start_s": edges[:-1],
+            "end_s": edges[1:],
+            "spoof": np.broadcast_to(spoof, len(middles)).astype(int),
+            "added": added,
+        }
+    )
+
+
+def plot_weights(axis, weights: dict[str, np.ndarray]) -> None:
+    """Bars of `weight_by_depth` by model: each piece is a depth, darker ones lie higher."""
+    for name, table in weights.items():
+        depths, left = table.sum(axis=1), 0.0
+        for depth, width in enumerate(depths):
+            shade = 0.25 + 0.7 * depth / max(1, len(depths) - 1)
+            axis.barh(name, width, left=left, color=plt.cm.Blues(shade), edgecolor="white")
+            colour = "white" if shade > 0.5 else "black"
+            axis.text(left + width / 2, name, depth, ha="center", va="center", color=colour)
+            left += width
+    axis.set(
+        xlabel="fraction of squared weights (number: depth)",
+        title="Depths, in the fine-tuned heads",
+        xlim=(0, 1),
+    )
+
+
+def plot_quarters(top, bottom, wave: np.ndarray, rows: pd.DataFrame, spans, title: str) -> None:
+    """Spectrogram above, what each quarter of a second adds below; spoofed spans shaded."""
+    plots.spectrogram(top, wave, dsp.RATE, title)
+    edges = [*rows["start_s"], rows["end_s"].iloc[-1]]
+    bottom.stairs(rows["added"], edges, fill=True, baseline=0, color=plots.BONAFIDE, alpha=0.7)
+    bottom.axhline(0, color=plots.GREY, lw=1)
+    for start, end in spans:
+        bottom.axvspan(start, min(end, edges[-1]), color=plots.SPOOF, alpha=0.25, lw=0)
+    top.set(xlabel="")
+    bottom.set(xlabel="time (s); shaded: the spoofed part", xlim=(0, edges[-1]))

@@ -22,12 +22,12 @@ DOWNLOADS = ("apt", "downloads", "packages")  # folders of the cache that are pi
 STARTED = re.compile(r"\[(\d)/8\] \S+: started")  # a line of a smoke run
 
 
-def link_downloads(real: Path, cache: Path) -> Path:
-    """Make `cache`, which holds the downloads of `real` and nothing that was computed."""
+def link_downloads(downloaded: Path, cache: Path) -> Path:
+    """Make `cache`, which holds the downloads of `downloaded` and nothing that was computed."""
     cache.mkdir(parents=True, exist_ok=True)
     for name in DOWNLOADS:
-        (real / name).mkdir(parents=True, exist_ok=True)
-        (cache / name).symlink_to((real / name).resolve())
+        (downloaded / name).mkdir(parents=True, exist_ok=True)
+        (cache / name).symlink_to((downloaded / name).resolve())
     return cache
 
 

@@ -123,15 +123,15 @@ def test_no_submission_where_the_detector_abstains(clips, toy, tmp_path, capsys)
     assert "2 files have no decision" in capsys.readouterr().err and not submission.exists()
 
 
-def test_the_timeline_flags_the_fake_part(toy, score, tmp_path):
+def test_the_timeline_flags_the_spoofed_part(toy, score, tmp_path):
     hiss, hum = np.tile(toy.waves[0], 3), np.tile(toy.waves[-1], 3)  # 4.5 s each
     reading.write(tmp_path / "in.wav", np.concatenate([hiss, hum, hiss]))
     assert score(tmp_path / "in.wav", "--timeline", tmp_path / "out") == 0
     table = pd.read_csv(tmp_path / "out" / "in.wav.csv")
     assert list(table) == ["start_s", "end_s", "p_bona_fide", "flagged"]
     assert len(table) == 27 and table["end_s"].iloc[-1] == 13.5
-    fake = (table["start_s"] >= 6) & (table["end_s"] <= 7.5)
-    assert table["flagged"][fake].all()
+    spoofed = (table["start_s"] >= 6) & (table["end_s"] <= 7.5)
+    assert table["flagged"][spoofed].all()
     assert not table["flagged"][:6].any() and not table["flagged"][-6:].any()
 
 

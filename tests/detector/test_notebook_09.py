@@ -27,7 +27,7 @@ def finished(smoke_inputs, tmp_path_factory):
         "FOLDS": 2,
         "CALIBRATION_FOLDS": 2,
         "PACKAGE_CLIPS": 3,
-        "PARTLY_FAKE": 1,
+        "PARTLY_SPOOFED": 1,
         "MUSIC": "",
         "SOURCES": {"some": "^[0-4]", "none": "no-such-path", "all": "wav"},
         "EXTERNAL_TEST": str(external),

@@ -104,23 +104,23 @@ def test_points_of_the_calibration_curve_by_hand():
     assert curve["bonafide"].tolist() == pytest.approx([0, 0.75])
 
 
-def test_a_partly_fake_recording_is_fake_in_the_middle():
+def test_a_partly_spoofed_recording_is_spoofed_in_the_middle():
     waves = [np.full(24000, 0.1 * (i + 1), np.float32) for i in range(3)]
     waves[2] = np.where(np.arange(24000) % 2, 0.3, -0.3).astype(np.float32)  # the fake one
     rng = np.random.default_rng(0)
-    wave, spoof = training.partly_fake(waves, np.array([0, 1]), np.array([2]), rng)
+    wave, spoof = training.partly_spoofed(waves, np.array([0, 1]), np.array([2]), rng)
     assert len(spoof) == int(np.ceil(len(wave) / dsp.RATE / detector.STEP_S))
-    for middle, is_fake in zip(detector.step_middles(len(wave)), spoof, strict=True):
+    for middle, is_spoof in zip(detector.step_middles(len(wave)), spoof, strict=True):
         at = int(min(middle, len(wave) - 2))
-        assert (wave[at] * wave[at + 1] < 0) == is_fake
+        assert (wave[at] * wave[at + 1] < 0) == is_spoof
     assert not spoof[0] and not spoof[-1] and spoof.any()
 
 
-def test_a_page_with_too_few_clips_gives_no_partly_fake_recording():
+def test_a_page_with_too_few_clips_gives_no_partly_spoofed_recording():
     waves = [np.ones(24000, np.float32)] * 6
     label = np.array([1, 1, 0, 1, 0, 0])
     page = np.array(["a", "a", "a", "b", "b", "b"], object)  # b has one bona fide clip
-    recordings = training.partly_fake_recordings(waves, label, page, 2, 0)
+    recordings = training.partly_spoofed_recordings(waves, label, page, 2, 0)
     assert [name for name, _, _ in recordings] == ["a", "a"]
 
 

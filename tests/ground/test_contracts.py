@@ -191,7 +191,7 @@ def test_a_submission_holds_each_test_file_once_or_is_not_written(tmp_path):
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="the sample of the real competition is not at hand")
-def test_the_sample_of_the_real_archive_is_read(tmp_path):
+def test_the_sample_of_the_official_archive_is_read(tmp_path):
     import shutil
 
     folder = paths.INPUTS / "real"

@@ -183,7 +183,7 @@ def test_the_corpus_may_be_a_link_and_must_be_in_the_project(build, tmp_path):
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="the sample of the real competition is not at hand")
-def test_sample_of_the_real_archive():
+def test_the_sample_of_the_official_archive_is_read():
     folder = EXTERNAL / "sample"
     shutil.copytree(SHARED, folder / "finvcup9th_1st_ds5", dirs_exist_ok=True)
     table, rejected = public_corpora.manifest("FinVCup9", folder)

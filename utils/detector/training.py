@@ -23,7 +23,7 @@ from utils.evaluation import calibration
 from utils.models import pooled_features
 
 PACKET_LOSS = 0.1  # fraction of the clips that lose packets in the simulated telephone channel
-PART_S = (2.0, 5.0)  # length of a part of a partly fake recording
+PART_S = (2.0, 5.0)  # length of a part of a partly spoofed recording
 UNLIKE_S = 4  # length of a clip of noise, tones or music
 
 
@@ -179,7 +179,7 @@ def reliability(label: np.ndarray, probability: np.ndarray, bins: int = 10) -> p
 
 
 # ---------------------------------------------------------------- where is it fake?
-def partly_fake(
+def partly_spoofed(
     waves: list[np.ndarray], bonafide: np.ndarray, spoof: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """A recording whose middle is fake: a random bona fide clip, a spoof, another bona fide clip.
@@ -200,7 +200,7 @@ def partly_fake(
     return recording, (start <= middles) & (middles < end)
 
 
-def partly_fake_recordings(
+def partly_spoofed_recordings(
     waves: list, label: np.ndarray, page: np.ndarray, per_page: int, seed: int
 ) -> list[tuple[str, np.ndarray, np.ndarray]]:
     """(page, wave, whether each step is fake): `per_page` of each page that has clips for them."""
@@ -209,14 +209,16 @@ def partly_fake_recordings(
         bonafide = np.flatnonzero((page == name) & (label == 1))
         spoof = np.flatnonzero((page == name) & (label == 0))
         if len(bonafide) > 1 and len(spoof):
-            result += [(name, *partly_fake(waves, bonafide, spoof, rng)) for _ in range(per_page)]
+            result += [
+                (name, *partly_spoofed(waves, bonafide, spoof, rng)) for _ in range(per_page)
+            ]
     return result
 
 
 def score_timelines(
     recordings: list[tuple], models: dict[str, Pipeline], platt: calibration.Platt
 ) -> list[pd.DataFrame]:
-    """Timelines of `partly_fake_recordings` by the models that saw no clip of their pages.
+    """Timelines of `partly_spoofed_recordings` by the models that saw no clip of their pages.
 
     Returns of each recording a row per step: page, spoof (whether it is fake), p (of bona fide).
     """

@@ -18,7 +18,7 @@ import pandas as pd
 from utils import paths
 from utils.audio import dsp
 
-DOWNLOADS = ("apt", "downloads", "packages")  # folders of the cache that are pinned by content
+DOWNLOADS = ("apt", "downloads", "environments", "packages")  # folders of the cache that are pinned
 STARTED = re.compile(r"\[(\d)/8\] \S+: started")  # a line of a smoke run
 
 

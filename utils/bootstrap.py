@@ -1,9 +1,9 @@
-"""Bootstrap intervals of EER and F1 for many random draws at once, and of paired differences.
+"""Bootstrap intervals of EER and F1 for many samples at once, and of paired differences.
 
-A draw of groups with replacement is a row of weights: how often each clip counts. With clips sorted
-by score, error rates at every threshold are cumulative sums of weights, so a thousand draws cost a
-few milliseconds. Groups (a speaker, a recording and all that was made from it) are drawn whole,
-since clips of one group are not independent (Efron & Tibshirani 1993, chapter 8).
+A sample of groups with replacement is a row of weights: how often each clip counts. With clips
+sorted by score, error rates at every threshold are cumulative sums of weights, so that a thousand
+samples cost a few milliseconds. Groups (a speaker, a recording and all that was made from it) are
+sampled whole, since clips of one group are not independent (Efron & Tibshirani 1993, chapter 8).
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ INTERVAL = (2.5, 97.5)  # percentiles of a 95 % interval
 
 
 def group_weights(groups: np.ndarray, repeats: int, seed: int) -> np.ndarray:
-    """How often each group counts in each draw: int (repeats, number of distinct groups).
+    """How often each group counts in each sample: int (repeats, number of distinct groups).
 
     Columns are in the order of `np.unique(groups)`.
     """
@@ -22,14 +22,14 @@ def group_weights(groups: np.ndarray, repeats: int, seed: int) -> np.ndarray:
 
 
 def eer(label: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Equal error rate of each draw.
+    """Equal error rate of each bootstrap sample.
 
     Args:
         label: 1 bona fide, 0 spoof, (N,).
         scores: higher is more bona fide, (N,).
-        weights: how often each clip counts, (draws, N).
-    Returns float (draws,): as `metrics.eer` gives it for clips repeated so often; NaN where a draw
-    holds one class only.
+        weights: how often each clip counts, (samples, N).
+    Returns float (samples,): as `metrics.eer` gives it for clips repeated so often; NaN where a
+    sample holds one class only.
     """
     order = np.argsort(scores, kind="stable")
     starts = np.flatnonzero(np.diff(scores[order], prepend=-np.inf))  # equal scores fall together
@@ -54,9 +54,9 @@ def _from_zero(sums: np.ndarray) -> np.ndarray:
 
 
 def f1(label: np.ndarray, decisions: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """F1 of bona fide of each draw, (draws,); NaN where a draw holds no bona fide clip.
+    """F1 of bona fide of each sample, (samples,); NaN where it holds no bona fide clip.
 
-    Args: `label` and `decisions` 0 or 1, (N,); `weights` (draws, N).
+    Args: `label` and `decisions` 0 or 1, (N,); `weights` (samples, N).
     """
     hits = weights @ (label * decisions)
     bonafide, accepted = weights @ label, weights @ decisions
@@ -65,7 +65,7 @@ def f1(label: np.ndarray, decisions: np.ndarray, weights: np.ndarray) -> np.ndar
 
 
 def interval(values: np.ndarray) -> tuple[float, float]:
-    """95 % interval of a statistic over draws; draws on which it is undefined (NaN) are left out.
+    """95 % interval of a statistic over samples; those where it is undefined (NaN) are left out.
 
     (nan, nan) if none is left.
     """

@@ -4,7 +4,10 @@
 functions, classes and constants, followed through imports. Of each it takes the syntax tree
 without docstrings, comments and layout, and without the names under which definitions and modules
 are known. A move, a rename or a reformat therefore leaves every key as it is; a changed number,
-seed, pin or call changes it. Of libraries it takes the installed version.
+seed or call changes it. Of libraries it takes the names that are used and the installed version.
+
+What it cannot see is for the caller to name in `settings`: the rows of a table that the code reads
+(`registry.pins`), and what is found by a text (`getattr`) or started by its name (`python -m`).
 """
 
 import ast
@@ -12,12 +15,12 @@ import copy
 import functools
 import hashlib
 import importlib.metadata
-import importlib.util
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+SOURCE = "<source>"  # name of a piece of code that is no module
 BY_NAME = {  # a package on PyPI whose name is not that of the module that it installs
     "sklearn": "scikit-learn",
     "PIL": "pillow",
@@ -64,18 +67,25 @@ def _module_name(function: Callable) -> str:
 
 
 def source_digest(source: str) -> str:
-    """Hash of a piece of code, e.g. the cells of a notebook, and of all that it reaches here."""
-    module = _Module(source, "<source>")
-    return hashlib.sha256(
-        module.anonymous(module.tree) + _hash_of_all(module.references())
-    ).hexdigest()
+    """Hash of a piece of code, e.g. the cells of a notebook, and of all that it reaches here.
+
+    The tables of `inputs/` that the reached code names count as a whole.
+    """
+    module = _Module(source, SOURCE)
+    roots = module.references()
+    digest = hashlib.sha256(module.anonymous(module.tree) + _hash_of_all(roots))
+    names = {text for key in _in_order(roots) if key[1] for text in _texts(*key)}
+    for file in sorted((ROOT / "inputs").glob("*.*")):
+        if file.name in names and file.is_file():
+            digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
 
 
 def reached(source: str) -> set[str]:
     """Names, `module.definition`, of what a piece of code reaches in this project."""
     return {
         f"{module}.{name}"
-        for module, name in _in_order(_Module(source, "<source>").references())
+        for module, name in _in_order(_Module(source, SOURCE).references())
         if name
     }
 
@@ -102,10 +112,19 @@ def _hash_of_all(roots: list[tuple[str, str]]) -> bytes:
 
 @functools.cache
 def _definition(module: str, name: str) -> tuple[bytes, list[tuple[str, str]]]:
-    """(syntax tree without names, what it refers to) of a definition."""
+    """(syntax trees without names, what they refer to) of a definition, and of what changes it."""
     opened = _open(module)
-    node = opened.definitions[name]
-    return opened.anonymous(node), opened.references(node)
+    nodes = opened.definitions[name]
+    code = b"".join(opened.anonymous(node) for node in nodes)
+    return code, [target for node in nodes for target in opened.references(node)]
+
+
+@functools.cache
+def _texts(module: str, name: str) -> set[str]:
+    """The texts that stand in a definition."""
+    nodes = [part for node in _open(module).definitions[name] for part in ast.walk(node)]
+    constants = [node.value for node in nodes if isinstance(node, ast.Constant)]
+    return {value for value in constants if isinstance(value, str)}
 
 
 class _Module:
@@ -113,7 +132,7 @@ class _Module:
 
     def __init__(self, source: str, name: str):
         self.name, self.tree = name, ast.parse(source)
-        self.definitions: dict[str, ast.stmt] = {}
+        self.definitions: dict[str, list[ast.stmt]] = {}
         self.imports: dict[str, tuple[str, str]] = {}  # local name → (module, definition or "")
         for node in ast.walk(self.tree):
             if isinstance(node, ast.Import):
@@ -124,28 +143,31 @@ class _Module:
                     inside = f"{node.module}.{alias.name}"
                     bound = (inside, "") if _path(inside) else (node.module, alias.name)
                     self.imports[alias.asname or alias.name] = bound
+        if name == SOURCE:  # is hashed as a whole
+            return
         for node in self.tree.body:
-            for name_ in _bound(node):
-                self.definitions[name_] = node
+            for name_ in dict.fromkeys(_bound(node)):
+                self.definitions.setdefault(name_, []).append(node)
 
     def references(self, node: ast.AST | None = None) -> list[tuple[str, str]]:
-        """(module, definition) that `node` (default: all) mentions, in order; "" for a library."""
+        """(module, definition) of each mention in `node` (default: all), in order.
+
+        Of a library: (dotted name, ""). Nothing is left out that occurs twice: in the syntax tree
+        all mentions look alike, and only this list says which is which.
+        """
         found = [self.target(part) for part in ast.walk(node or self.tree)]
-        return list(dict.fromkeys(target for target in found if target))
+        return [target for target in found if target]
 
     def target(self, node: ast.AST) -> tuple[str, str] | None:
         """What a name or an attribute of a module stands for, or None."""
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
             module, inner = self.imports.get(node.value.id, ("", ""))
             if module and not inner and _path(module):
-                return (module, node.attr) if node.attr in _open(module).definitions else None
+                return _resolved(module, node.attr)
         if isinstance(node, ast.Name):
             if node.id in self.imports:
-                module, inner = self.imports[node.id]
-                if not _path(module):
-                    return module.split(".")[0], ""
-                return (module, inner) if inner and inner in _open(module).definitions else None
-            if node.id in self.definitions and self.name != "<source>":
+                return _resolved(*self.imports[node.id])
+            if node.id in self.definitions:
                 return self.name, node.id
         return None
 
@@ -180,6 +202,18 @@ class _Anonymous(ast.NodeTransformer):
         return None
 
 
+def _resolved(module: str, name: str) -> tuple[str, str] | None:
+    """Where `module.name` is defined, also if `module` imports it itself; None for a module."""
+    if not _path(module):
+        return ".".join(filter(None, (module, name))), ""
+    opened = _open(module)
+    if name in opened.definitions:
+        return module, name
+    if name in opened.imports:
+        return _resolved(*opened.imports[name])
+    return None
+
+
 def _is_text(node: ast.stmt) -> bool:
     return (
         isinstance(node, ast.Expr)
@@ -189,12 +223,15 @@ def _is_text(node: ast.stmt) -> bool:
 
 
 def _bound(node: ast.stmt) -> list[str]:
+    """Names that a statement at the top of a module binds or changes."""
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return [node.name]
-    if isinstance(node, ast.Assign | ast.AnnAssign):
+    if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):
         targets = node.targets if isinstance(node, ast.Assign) else [node.target]
         return [n.id for t in targets for n in ast.walk(t) if isinstance(n, ast.Name)]
-    return []
+    # the statements inside `if`, `for`, `with` and `try`
+    inner = [n for n in ast.iter_child_nodes(node) if isinstance(n, ast.stmt | ast.excepthandler)]
+    return [name for part in inner for name in _bound(part)]
 
 
 @functools.cache
@@ -212,9 +249,11 @@ def _open(module: str) -> _Module:
 
 
 @functools.cache
-def _version(module: str) -> bytes:
+def _version(dotted: str) -> bytes:
+    """A name of a library and the version of the package that it belongs to."""
+    module = dotted.split(".")[0]
     name = BY_NAME.get(module, module.replace("_", "-"))
     try:
-        return f"{name} {importlib.metadata.version(name)}".encode()
+        return f"{dotted} {importlib.metadata.version(name)}".encode()
     except importlib.metadata.PackageNotFoundError:
-        return b""  # the standard library, or a package that is not installed
+        return dotted.encode()  # the standard library, or a package that is not installed

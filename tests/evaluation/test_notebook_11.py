@@ -11,7 +11,7 @@ from utils.evaluation import leave_out
 def test_the_ablation_runs_on_a_few_clips(smoke_inputs, tmp_path):
     pages = helpers.stand_in_pages(tmp_path / "pages", smoke_inputs)
     settings = helpers.settings(
-        RUN="ablation", COMPETITION="smoke", SEEDS=[1], TUNED_LAYERS=[1], REPEATS=20
+        RUN="ablation", COMPETITION="smoke", SEEDS=[1], FOLDS=2, TUNED_LAYERS=[1], REPEATS=20
     )
     done = helpers.run_command(smoke_inputs, "--profile", "ablation", *settings, demo_pages=pages)
     assert done.returncode == 0, done.stdout

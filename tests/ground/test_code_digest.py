@@ -23,27 +23,35 @@ def scaled(wave):
 SECOND = "LIMIT = 2.0\nUNUSED = 3\n"
 
 
+def clear_caches():
+    for cached in (
+        code_digest._path,
+        code_digest._open,
+        code_digest._definition,
+        code_digest._texts,
+    ):
+        cached.cache_clear()
+
+
 @pytest.fixture
 def digest(tmp_path, monkeypatch):
     """Digest of `level`, written as two modules of these names with these sources."""
 
     def of(first=FIRST, second=SECOND, names=("one", "two"), function="level"):
-        folder = tmp_path / "utils"
-        folder.mkdir(exist_ok=True)
         for name, source in zip(names, (first, second), strict=True):
-            (folder / f"{name}.py").write_text(source.format(other=names[1]))
+            (of.folder / f"{name}.py").write_text(source.format(other=names[1]))
         monkeypatch.setattr(code_digest, "ROOT", tmp_path)
-        for cached in (code_digest._path, code_digest._open, code_digest._definition):
-            cached.cache_clear()
+        clear_caches()
         module = type(sys)("module")
         module.level = lambda: None
         module.level.__module__, module.level.__qualname__ = f"utils.{names[0]}", function
         return code_digest.code_digest(module.level)
 
+    of.folder = tmp_path / "utils"
+    of.folder.mkdir()
     yield of
     monkeypatch.undo()
-    for cached in (code_digest._path, code_digest._open, code_digest._definition):
-        cached.cache_clear()
+    clear_caches()
 
 
 def test_comments_layout_docstrings_and_what_is_not_reached_change_nothing(digest):
@@ -70,7 +78,66 @@ def test_what_decides_a_result_changes_it(digest):
     assert digest(FIRST.replace("np.abs", "np.square")) != before
 
 
+def test_which_of_two_names_is_mentioned_twice_changes_it(digest):
+    """Only the order of first mention counted."""
+    values = "from utils.{other} import OTHER\n\n" + FIRST
+    one, other = (
+        values.replace("wave * LIMIT", f"wave * LIMIT + OTHER * {name}")
+        for name in ("LIMIT", "OTHER")
+    )
+    second = SECOND + "OTHER = 3.0\n"
+    assert digest(one, second) != digest(other, second)
+
+
+def test_another_function_of_the_same_library_changes_it(digest):
+    """Functions that were imported by their names all looked alike."""
+    one, other = (
+        f"from numpy import {name}\n" + FIRST.replace("np.abs", name) for name in ("abs", "square")
+    )
+    assert digest(one) != digest(other)
+
+
+def test_a_definition_is_followed_through_a_module_that_imports_it(digest):
+    """It was lost where the second module itself had it from a third."""
+    third = digest.folder / "third.py"
+    second = "from utils.third import LIMIT\n"
+    third.write_text("LIMIT = 2.0\n")
+    before = digest(second=second)
+    third.write_text("LIMIT = 2.1\n")
+    assert digest(second=second) != before
+
+
+@pytest.mark.parametrize(
+    "change", ["LIMIT += {}\n", "if True:\n    LIMIT = {}\n", "LIMIT[0] = {}\n"]
+)
+def test_all_statements_that_bind_or_change_a_name_count(digest, change):
+    one, other = (digest(second=SECOND + change.replace("{}", number)) for number in "12")
+    assert one != other != digest()
+
+
+def test_a_piece_of_code_counts_as_a_whole():
+    """Its functions had lost their names, though it calls them by their names."""
+    one = "def a():\n    return 1\n\ndef b():\n    return 2\n\nprint(a())\n"
+    other = one.replace("def a", "def c").replace("def b", "def a").replace("def c", "def b")
+    assert code_digest.source_digest(one) != code_digest.source_digest(other)
+
+
+def test_a_table_that_the_reached_code_names_counts_for_a_piece_of_code(digest):
+    """A changed pin of an encoder left every step of a run finished."""
+    digest(FIRST, SECOND + 'TABLE = "inputs" + "table.tsv"\n\ndef read():\n    return TABLE\n')
+    table = digest.folder.parent / "inputs" / "table.tsv"
+    table.parent.mkdir()
+    reads, does_not = "from utils.two import read\nread()\n", "from utils.two import LIMIT\nLIMIT\n"
+    table.write_text("one")
+    before = [code_digest.source_digest(source) for source in (reads, does_not)]
+    table.write_text("two")
+    after = [code_digest.source_digest(source) for source in (reads, does_not)]
+    assert before[0] != after[0] and before[1] == after[1]
+
+
 def test_settings_and_versions_of_libraries_count(digest, monkeypatch):
+    build = code_digest.code_digest
+    assert build(code_digest.reached, settings=1) != build(code_digest.reached, settings=2)
     before = digest()
     code_digest._version.cache_clear()
     monkeypatch.setattr(code_digest.importlib.metadata, "version", lambda name: "0.0")

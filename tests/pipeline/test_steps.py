@@ -86,10 +86,22 @@ def test_speed_is_measured_anew_when_the_run_that_it_reads_was_trained_anew():
     stamp = other / ".stamps" / "04_finetune_ge2e.json"
     paths.write_json(stamp, {"digest": "one", "files": {}})
     trained = digest()
-    paths.write_json(other / ".stamps" / "08_evaluation.json", {"digest": "one", "files": {}})
+    paths.write_json(other / ".stamps" / "07_vote.json", {"digest": "one", "files": {}})
     assert digest() == trained != missing
     paths.write_json(stamp, {"digest": "two", "files": {}})
     assert digest() not in (trained, missing)
+    trained = digest()
+    # its hardware.csv goes into the table of notebook 10
+    paths.write_json(other / ".stamps" / "08_evaluation.json", {"digest": "one", "files": {}})
+    assert digest() != trained
+
+
+@pytest.mark.parametrize("name", profiles.PROFILES)
+def test_a_profile_names_every_other_run_that_it_reads(name):
+    """Where only the notebook's default named it, nothing of that run counted."""
+    for step in steps.steps_of(name, profiles.PROFILES[name]):
+        others = set(profiles.OTHER_RUNS) & notebooks.declared(step.notebook)
+        assert others <= set(step.parameters)
 
 
 def test_a_step_does_not_claim_the_submission_of_another_run():

@@ -1,5 +1,6 @@
 """What is done with public corpora: manifests on the command line, contamination, conditioning."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -89,6 +90,26 @@ def test_a_lost_conditioned_clip_comes_back_the_same(external):
     again, _ = public_corpora.condition(*external, seed=1)
     assert again.equals(first)
     assert {path: (paths.HOME / path).read_bytes() for path in again["path"]} == content
+
+
+def test_clips_that_other_code_conditioned_or_with_a_newer_source_are_made_anew(
+    external, monkeypatch
+):
+    """Both were kept as they were."""
+    first, _ = public_corpora.condition(*external, seed=1)
+    clips = [paths.HOME / path for path in first["path"]]
+    content = clips[0].read_bytes()
+    clips[0].write_bytes(b"old")
+    monkeypatch.setattr(public_corpora, "code_digest", lambda *functions: "other code")
+    public_corpora.condition(*external, seed=1)
+    assert clips[0].read_bytes() == content
+    clips[0].write_bytes(clips[1].read_bytes())
+    public_corpora.condition(*external, seed=1)
+    assert clips[0].read_bytes() == clips[1].read_bytes()
+    later = clips[0].stat().st_mtime_ns + 10**9
+    os.utime(paths.HOME / external[0]["path"][0], ns=(later, later))
+    public_corpora.condition(*external, seed=1)
+    assert clips[0].read_bytes() == content
 
 
 def test_an_unreadable_clip_is_rejected_when_it_is_conditioned(external):

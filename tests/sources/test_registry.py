@@ -15,6 +15,7 @@ import threading
 import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -97,6 +98,56 @@ def test_two_at_once_fetch_a_package_once(cache, monkeypatch):
     assert calls == ["ttskit"] and folders[0] == folders[1] == {
         "ttskit": registry.PACKAGES["ttskit"].folder
     }
+
+
+def test_the_wheel_of_an_earlier_pin_is_not_in_the_way(cache, monkeypatch):
+    """A killed fetch had left it: two wheels in one folder ended in a ValueError."""
+
+    def download(*command, cwd=None):
+        folder = Path(command[command.index("--dest") + 1])
+        version = (folder / "pin.txt").read_text().split()[0].split("==")[1]
+        with zipfile.ZipFile(folder / f"{version}.whl", "w") as wheel:
+            wheel.writestr("a.txt", version)
+        if version == "0.0":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(registry, "run_client", download)
+    pinned = registry.PACKAGES["resemblyzer"]
+    earlier = dataclasses.replace(pinned, version="0.0")
+    monkeypatch.setitem(registry.PACKAGES, "resemblyzer", earlier)
+    with pytest.raises(KeyboardInterrupt):
+        registry.fetch(["resemblyzer"], progress=False)
+    monkeypatch.setitem(registry.PACKAGES, "resemblyzer", pinned)
+    folder = registry.fetch(["resemblyzer"], progress=False)["resemblyzer"]
+    assert (folder / "a.txt").read_text() == pinned.version
+
+
+def test_caches_that_link_to_one_folder_wait_for_each_other(tmp_path, monkeypatch):
+    """The lock lay beside the link: the tests and a run could fetch a package at the same time."""
+    (tmp_path / "shared" / "packages").mkdir(parents=True)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "packages").symlink_to(tmp_path / "shared" / "packages")
+    for name in ("shared", "other"):
+        monkeypatch.setattr(paths, "CACHE", tmp_path / name)
+        with registry._lock():
+            pass
+    locks = [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.lock")]
+    assert locks == ["shared/.packages.lock"]
+
+
+def test_a_refused_deb_is_removed(cache, monkeypatch):
+    """It stayed, and a later start could take it in place of a newer one."""
+
+    def download(name, work):
+        work.mkdir(parents=True)
+        (work / f"{name}_1.deb").touch()
+        return work / f"{name}_1.deb"
+
+    monkeypatch.setattr(registry, "apt_download", download)
+    monkeypatch.setattr(archives, "unpack_deb", lambda *arguments: "another digest")
+    with pytest.raises(registry.FetchError, match=r"drascula_1\.deb has sha256 another digest"):
+        registry.fetch(["drascula"], progress=False)
+    assert not list(cache.rglob("*.deb"))
 
 
 class Server(http.server.BaseHTTPRequestHandler):

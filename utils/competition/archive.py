@@ -48,7 +48,10 @@ def scan(folder: Path, labels: pd.Series | None = None) -> tuple[pd.DataFrame, p
         for name in labels.index.difference(names, sort=False):
             reason = f"{name}: labelled, but there is no such file"
             bad.append({"id": name, "reason": reason})
-    return pd.DataFrame(good), pd.DataFrame(bad, columns=["id", "reason"])
+    columns = ["id", "path", "duration_s", "sample_rate"]
+    if labels is not None:
+        columns.append("label")
+    return pd.DataFrame(good, columns=columns), pd.DataFrame(bad, columns=["id", "reason"])
 
 
 def expected_names(competition: Path) -> list[str]:

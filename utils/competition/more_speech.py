@@ -24,14 +24,15 @@ def more_bonafide(
         competition: name of its plan.
         times: up to this many times the plan's clips are read of each source, those of `train`
             among them.
-    Returns waves (float32, 8 kHz) and for each a row of `train` with the same group, (M,). None of
-    them is a recording of `train`.
+    Returns waves (float32, 8 kHz) and for each a bona fide row of `train` with the same group,
+    (M,). None of them is a recording of `train`.
     """
     plan = PLANS[competition]["train"]
     chosen = sorted(_chosen(plan, times).items(), key=lambda pair: pair[0].id)
     at_8k = {clip: dsp.trim(dsp.resample(*wave, dsp.RATE)) for clip, wave in chosen}
     known = set(train["made_from"])
-    row_of_group = train.reset_index().groupby("group")["index"].first()
+    recorded = train[train["label"] == 1]  # a spoof does not train where its family is left out
+    row_of_group = recorded.reset_index().groupby("group")["index"].first()
     waves, rows = [], []
     for clip, wave in at_8k.items():
         if clip.made_from in known or clip.group not in row_of_group:

@@ -47,17 +47,22 @@ def job_path(system: str, items: list) -> Path:
     """Where the clips of a job are kept: the name follows from all that decides them.
 
     That is the code of the system's loader, the pins of its packages, the seed, the clips and what
-    they are made from.
+    they are made from: a line, or the samples of a bona fide clip.
     """
     entry = systems.SYSTEMS[system]
     pins = registry.pins([*entry.packages, *entry.on_demand])
     code = code_digest(entry.load, make_clips, settings=pins)
     content = [
-        (clip.id, item if isinstance(item, base.Line) else clip.made_from) for clip, item in items
+        (clip.id, item if isinstance(item, base.Line) else _digest_of_wave(*item))
+        for clip, item in items
     ]
     text = f"{code}/{SEED}/{system}/{content!r}"
     digest = hashlib.sha256(text.encode()).hexdigest()[:24]
     return paths.CACHE / "synthesised" / f"{system}-{digest}.npz"
+
+
+def _digest_of_wave(wave: np.ndarray, rate: int) -> str:
+    return hashlib.sha256(f"{rate} ".encode() + wave.tobytes()).hexdigest()
 
 
 def run_job(system: str, items: list, path: Path) -> None:

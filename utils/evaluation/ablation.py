@@ -19,7 +19,8 @@ from utils.code_digest import code_digest
 from utils.evaluation import leave_out
 from utils.models import classifiers, finetune, frozen_features, pooled_features
 
-BOTH = {"whisper-base": (0, 1, 2, 3), "campplus": (0, 1, 2, 3)}
+DEPTHS = (0, 1, 2, 3)  # of both encoders; those of CAM++ are not equally wide
+BOTH = {"whisper-base": DEPTHS, "campplus": DEPTHS}
 FEATURES = {  # name → (depths of encoders, seconds to which clips are padded, 0: as they are)
     "Whisper layer 1": ({"whisper-base": (1,)}, 0.0),
     "Whisper layer 1 of 30 s": ({"whisper-base": (1,)}, 30.0),
@@ -81,7 +82,9 @@ class Added:
     def may_train(self, clips: pd.DataFrame, split: leave_out.Split) -> np.ndarray:
         """Which of them train in a split, boolean (M,)."""
         whole = np.array([split.trains[rows].all() for rows in self.sources], dtype=bool)
-        return whole & ~np.isin(self.family, list(leave_out.unseen(clips, split)))
+        unseen = leave_out.unseen(clips, split)
+        known = [unseen.isdisjoint(families.split("+")) for families in self.family]
+        return whole & np.array(known, dtype=bool)
 
 
 def join(parts: list[Added]) -> Added | None:
@@ -107,6 +110,7 @@ class Material:
     waves: list[np.ndarray]
     music: list[np.ndarray]
     further: dict[str, tuple]
+    folds: int = leave_out.FOLDS
 
     def features(self, name: str, waves: list[np.ndarray] | None = None) -> np.ndarray:
         """Features `name` of `waves` (default: the clips), (N, D); an object array for log-mels."""
@@ -139,7 +143,7 @@ class Material:
     def augmented_waves(self, recipe: Recipe, seed: int) -> tuple[list, np.ndarray, list]:
         """One augmented clip per training clip: (waves, label (M,), sources). Folds stay apart."""
         train = self.clips[self.clips["set"] == "train"]
-        split = leave_out.splits(self.clips, seed, family_folds=0)
+        split = leave_out.splits(self.clips, seed, self.folds, family_folds=0)
         jobs = []
         for fold in (s for s in split if s.protocol == leave_out.OUT_OF_FOLD):
             rows = np.flatnonzero(fold.scored)
@@ -156,9 +160,9 @@ class Material:
         for backbone, wanted in depths.items():
             config = finetune.Config(backbone, seed=seed)
             frozen = frozen_features.compute(config, waves, keys, [True] * len(waves), backbone)
-            values = np.concatenate([frozen.lower, frozen.upper], axis=1)
-            size = values.shape[1] // 4  # depths 0 to 3
-            columns += [values[:, depth * size : (depth + 1) * size] for depth in wanted]
+            values, every = np.concatenate([frozen.lower, frozen.upper], axis=1), {backbone: DEPTHS}
+            places = [pooled_features.columns(every, backbone, depth) for depth in wanted]
+            columns += [values[:, place] for place in places]
         return np.concatenate(columns, axis=1)
 
 
@@ -196,7 +200,12 @@ def _with_background(wave, voices: list, music: list, rng) -> tuple[np.ndarray, 
 
 # ---------------------------------------------------------------- scores
 def score_condition(
-    clips: pd.DataFrame, seed: int, model: str, x: np.ndarray, added: Added | None
+    clips: pd.DataFrame,
+    seed: int,
+    model: str,
+    x: np.ndarray,
+    added: Added | None,
+    folds: int = leave_out.FOLDS,
 ) -> pd.DataFrame:
     """Scores of a condition, as `leave_out.score` gives them."""
     label = clips["label"].to_numpy()
@@ -210,7 +219,7 @@ def score_condition(
         scorer = classifiers.fit(model, x_train, y_train, seed)
         return scorer(x[split.scored]), scorer(x_train[y_train == 1])
 
-    return leave_out.score(clips, seed, learn, 1 if model in SLOW else leave_out.FOLDS)
+    return leave_out.score(clips, seed, learn, folds, family_folds=1 if model in SLOW else None)
 
 
 def _score_once(folder: Path, digest: str, *job) -> pd.DataFrame:
@@ -230,8 +239,9 @@ def score_all(
     clips = material.clips.drop(columns="path", errors="ignore")
     for condition in parallel.progress(conditions, "conditions"):
         x = material.features(condition.features)
+        added = {seed: material.added(condition, seed) for seed in seeds}
         jobs = [
-            (folder, digest, clips, seed, condition.model, x, material.added(condition, seed))
+            (folder, digest, clips, seed, condition.model, x, added[seed], material.folds)
             for seed in seeds
         ]
         found = parallel.run_in_processes(_score_once, jobs)
@@ -249,7 +259,7 @@ def fine_tuned(
     clips, ids = material.clips, material.clips["id"].tolist()
     clean = [False] * len(ids)
     frozen = frozen_features.compute(config, material.waves, ids, clean, config.backbone)
-    todo, jobs = leave_out.splits(clips, seed, family_folds=1), []
+    todo, jobs = leave_out.splits(clips, seed, material.folds, family_folds=1), []
     for number, split in enumerate(todo):
         fold = np.where(split.trains, 1, np.where(split.scored, 0, -2))
         table = clips[["id", "label"]].assign(augmentation=0, fold=fold)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
 
 from utils import bootstrap, metrics, parallel, plots
 from utils.evaluation import leave_out, stacking
@@ -184,7 +185,13 @@ def vote(tables: list[pd.DataFrame], hard: bool = False) -> pd.DataFrame:
     return value.rename("score").reset_index()
 
 
-def stack(clips: pd.DataFrame, seed: int, tables: list[pd.DataFrame], stacker: str) -> pd.DataFrame:
+def stack(
+    clips: pd.DataFrame,
+    seed: int,
+    tables: list[pd.DataFrame],
+    stacker: str,
+    folds: int = leave_out.FOLDS,
+) -> pd.DataFrame:
     """Stack of scaled members, learned from scores out of fold of the clips that a split trains on.
 
     Args: `tables` of `scaled`; `stacker` one of `stacking.STACKERS`. Each family is scored in one
@@ -193,7 +200,7 @@ def stack(clips: pd.DataFrame, seed: int, tables: list[pd.DataFrame], stacker: s
     side_by_side, label = members_of(tables).sort_index(), clips["label"].to_numpy()
     learned_from = side_by_side.loc[OUT_OF_FOLD].droplevel("part")
     results = []
-    for split in leave_out.splits(clips, seed, family_folds=1):
+    for split in leave_out.splits(clips, seed, folds, family_folds=1):
         known = learned_from[split.trains[learned_from.index]]
         if (split.protocol, split.part) not in side_by_side.index.droplevel("clip"):
             continue
@@ -265,3 +272,21 @@ def errors(clips: pd.DataFrame, tables: list[pd.DataFrame], least: int = 10) -> 
     result = found.agg(error_rate="mean", clips="size").reset_index()
     result["clips"] = (result["clips"] / len(tables)).round().astype(int)
     return result[result["clips"] >= least].reset_index(drop=True)
+
+
+def error_map(run, table: pd.DataFrame, title: str, name: str = "errors") -> None:
+    """`figures/<name>.png`: `errors` as two maps, spoofs by family and bona fide by source."""
+    titles = {"spoof": "spoofs accepted, by family", "bona fide": "bona fide rejected, by source"}
+    fig, axes = plt.subplots(1, 2, figsize=(9, 5))
+    for axis, kind in zip(axes, titles, strict=True):
+        part = table[table["class"] == kind]
+        rates = part.pivot(index="name", columns="protocol", values="error_rate")
+        rates = rates[[protocol for protocol in PROTOCOLS if protocol in rates]]
+        rates = rates.loc[rates.mean(axis=1).sort_values(ascending=False).index]
+        options = {"annot": True, "fmt": ".2f", "cmap": "cividis_r", "vmin": 0, "vmax": 1}
+        bar = {"label": "error rate"}
+        sns.heatmap(rates, ax=axis, cbar=kind == "bona fide", cbar_kws=bar, **options)
+        axis.set(xlabel="", ylabel="", title=titles[kind])
+        axis.tick_params(axis="x", rotation=20)
+    fig.suptitle(title, fontsize=10)
+    plots.save(run, name)

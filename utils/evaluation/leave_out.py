@@ -6,6 +6,7 @@
   scored by a model of the other folds that never saw this family. One error rate per family.
 - `unseen corpora`: the recordings of some corpora, and what was vocoded from them, are scored by a
   model that saw no clip of their groups. Clips of text-to-speech always train and are not scored.
+  Splices are not scored either, and train unless their group is.
 - `test` and `external`: the competition's test and an external test set, scored by a model of all
   training clips.
 
@@ -73,10 +74,16 @@ def load_clips(competition: str, external: str = "") -> tuple[pd.DataFrame, list
 
 
 def family_of_names(systems: pd.Series) -> np.ndarray:
-    """Family of the mini competition that the name of a system elsewhere tells of, or "", (N,)."""
+    """Families of the mini competition that the name of a system elsewhere tells of, (N,).
+
+    Several are joined by "+" (a text-to-speech model and its vocoder); "" for none.
+    """
     names = systems.astype(str).str.lower()
-    matches = [names.str.contains(pattern) for pattern in FAMILY_NAMES.values()]
-    return np.select(matches, list(FAMILY_NAMES), "")
+    found = np.full(len(names), "", dtype=object)
+    for family, pattern in FAMILY_NAMES.items():
+        matches = names.str.contains(pattern).to_numpy(dtype=bool)
+        found[matches] = [f"{before}+{family}".strip("+") for before in found[matches]]
+    return found
 
 
 def load_external(
@@ -110,14 +117,17 @@ class Split:
     scored: np.ndarray
 
 
-def splits(clips: pd.DataFrame, seed: int, family_folds: int = FOLDS) -> list[Split]:
+def splits(
+    clips: pd.DataFrame, seed: int, folds: int = FOLDS, family_folds: int | None = None
+) -> list[Split]:
     """All models that a condition needs on all protocols.
 
     Args:
         clips: columns id, label, family, source, group and set ("train", "test" or "external").
         seed: of the folds and of the division of corpora.
-        family_folds: in how many of the folds each family is scored. Fewer cost less time and score
-            fewer clips: 1 scores about a quarter of each family.
+        folds: number of folds; also the greatest number of parts of corpora.
+        family_folds: in how many of the folds each family is scored (default: all). Fewer cost less
+            time and score fewer clips: of four, 1 scores about a quarter of each family.
     Raises ValueError if corpora cannot be divided so that each part holds both classes, and
     AssertionError if a clip or a group would be on both sides.
     """
@@ -125,20 +135,21 @@ def splits(clips: pd.DataFrame, seed: int, family_folds: int = FOLDS) -> list[Sp
     bonafide, group = (clips["label"] == 1).to_numpy(), clips["group"].to_numpy()
     train = clips[inside]
     fold = np.full(len(clips), -1)
-    fold[inside] = contracts.make_folds(train, FOLDS, seed).reindex(train["id"]).to_numpy()
+    fold[inside] = contracts.make_folds(train, folds, seed).reindex(train["id"]).to_numpy()
     result = [
-        Split(OUT_OF_FOLD, f"fold {k}", inside & (fold != k), fold == k) for k in range(FOLDS)
+        Split(OUT_OF_FOLD, f"fold {k}", inside & (fold != k), fold == k) for k in range(folds)
     ]
     for family in families(train):
         of_family = (clips["family"] == family).to_numpy() & ~bonafide
-        for k in range(family_folds):
+        for k in range(folds if family_folds is None else family_folds):
             trains = inside & (fold != k) & ~of_family
             result.append(Split(FAMILIES, family, trains, (fold == k) & (bonafide | of_family)))
-    corpus = corpus_parts(clips, seed)
+    corpus = corpus_parts(clips, seed, folds)
     for k in range(corpus.max() + 1):
         scored = corpus == k
         trains = inside & ~scored & ~np.isin(group, group[scored])
-        result.append(Split(CORPORA, f"corpora {k}", trains, scored))
+        if 0 < bonafide[trains].sum() < trains.sum():  # of very few clips one class may be left
+            result.append(Split(CORPORA, f"corpora {k}", trains, scored))
     for name in (TEST, EXTERNAL):
         scored = (clips["set"] == name).to_numpy()
         if scored.any():
@@ -149,25 +160,37 @@ def splits(clips: pd.DataFrame, seed: int, family_folds: int = FOLDS) -> list[Sp
     return result
 
 
+def sizes(clips: pd.DataFrame, seed: int, folds: int = FOLDS) -> pd.DataFrame:
+    """What each protocol holds: models, parts, clips scored in all, mean clips that train."""
+    rows = [
+        {"protocol": s.protocol, "part": s.part, "scored": s.scored.sum(), "train": s.trains.sum()}
+        for s in splits(clips, seed, folds)
+    ]
+    grouped = pd.DataFrame(rows).groupby("protocol", sort=False)
+    parts = grouped["part"].agg(models="size", parts="nunique")
+    return parts.assign(scored=grouped["scored"].sum(), train=grouped["train"].mean().astype(int))
+
+
 def families(train: pd.DataFrame) -> list[str]:
     """Synthesiser families with at least `LEAST` spoofed training clips, sorted."""
     counts = train.loc[train["label"] == 0, "family"].value_counts()
     return sorted(counts.index[counts >= LEAST])
 
 
-def corpus_parts(clips: pd.DataFrame, seed: int) -> np.ndarray:
+def corpus_parts(clips: pd.DataFrame, seed: int, greatest: int = FOLDS) -> np.ndarray:
     """Part 0, 1, … of each training clip by its corpus, (N,); -1 for all other clips.
 
     A corpus is a source of bona fide recordings; what was vocoded from one belongs to it. Clips of
-    text-to-speech belong to none. There are `FOLDS` parts, or fewer where corpora are few; the
-    division is drawn again until each part holds both classes. Raises ValueError if not even two
-    parts can be made.
+    text-to-speech and splices belong to none. There are `greatest` parts, or fewer where corpora
+    are few; the division is drawn again until each part holds both classes. Raises ValueError if
+    not even two parts can be made.
     """
     inside = (clips["set"] == "train").to_numpy()
-    recorded = sorted(set(clips.loc[inside & (clips["label"] == 1), "source"]))
+    # were splices a corpus, nearly every group would be left out with it
+    recorded = sorted(set(clips.loc[inside & (clips["label"] == 1), "source"]) - {"splice"})
     rows = np.flatnonzero(inside & clips["source"].isin(recorded).to_numpy())
     table, rng = clips.iloc[rows], np.random.default_rng(seed)
-    for parts in range(min(FOLDS, len(recorded)), 1, -1):
+    for parts in range(min(greatest, len(recorded)), 1, -1):
         for _ in range(1000):
             order = rng.permutation(len(recorded)) % parts
             part = table["source"].map(dict(zip(recorded, order, strict=True))).to_numpy()
@@ -181,8 +204,11 @@ def corpus_parts(clips: pd.DataFrame, seed: int) -> np.ndarray:
 def unseen(clips: pd.DataFrame, split: Split) -> set[str]:
     """Families of the scored spoofed clips that no clip in training has.
 
-    Clips from elsewhere (demo pages) whose name tells such a family must not train either.
+    Clips from elsewhere (demo pages) whose name tells such a family must not train either. The
+    external test set leaves nothing out: it is no test of a family.
     """
+    if split.protocol == EXTERNAL:
+        return set()
     spoof = (clips["label"] == 0).to_numpy()
     known = set(clips.loc[split.trains & spoof, "family"])
     return set(clips.loc[split.scored & spoof, "family"]) - known
@@ -191,14 +217,20 @@ def unseen(clips: pd.DataFrame, split: Split) -> set[str]:
 Learn = Callable[[Split], tuple[np.ndarray, np.ndarray]]
 
 
-def score(clips: pd.DataFrame, seed: int, learn: Learn, family_folds: int = FOLDS) -> pd.DataFrame:
+def score(
+    clips: pd.DataFrame,
+    seed: int,
+    learn: Learn,
+    folds: int = FOLDS,
+    family_folds: int | None = None,
+) -> pd.DataFrame:
     """Scores of one condition on all protocols, a row per scored clip and model.
 
     `learn(split)` trains a model and returns (scores of `split.scored`, scores of the bona fide
     clips that trained it). Columns: protocol, part, clip (row of `clips`), score (standardised).
     """
     tables = []
-    for split in splits(clips, seed, family_folds):
+    for split in splits(clips, seed, folds, family_folds):
         scores, known = learn(split)
         standard = (scores - known.mean()) / (known.std() + 1e-9)
         rows = {

@@ -14,6 +14,7 @@ from torch import nn
 
 from utils import feature_cache, parallel
 from utils.audio.dsp import RATE
+from utils.code_digest import code_digest
 from utils.models import encoders, frozen_features
 
 QUICK = {"whisper-base": (1,)}  # Whisper's first layer: for quick questions about data
@@ -79,7 +80,7 @@ def features(
 
     name = frozen_features.pooled_name(depths)
     if window_s:
-        name += f" window of {window_s} s"
+        name += f" window of {window_s} s {code_digest(features_in_this_process)}"
     return np.stack(feature_cache.cached(waves, name, compute))
 
 

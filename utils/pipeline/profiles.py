@@ -23,7 +23,7 @@ NEEDS = {
 RECIPE = tuple(NEEDS)[:8]  # from the archive to a submission and what it is worth
 
 # A parameter that names another run, and the notebooks of that run whose files are read.
-OTHER_RUNS = {"TRAINED": ("02_sourcing", "04_finetune")}
+OTHER_RUNS = {"TRAINED": ("02_sourcing", "04_finetune", "08_evaluation")}
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,7 @@ PROFILES = {
         competition="mini",
         minutes={"inputs": 10, "10_speed": 55},
         notebooks=("10_speed",),
+        settings={"10_speed": {"TRAINED": "mini"}},  # said here, so that it counts (OTHER_RUNS)
     ),
     "ablation": Profile(
         about="what each part of the recipe is worth on speech that training never saw",

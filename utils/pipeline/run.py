@@ -165,7 +165,7 @@ def announce(
 ) -> None:
     """Say what will be done, about how long it takes and where results go."""
     minutes = [profile.minutes.get(step.notebook, 0) for step in todo if step.name in waiting]
-    if not (paths.INPUTS / profile.competition / "train_label.txt").exists():
+    if not (paths.INPUTS / todo[0].parameters["COMPETITION"] / "train_label.txt").exists():
         minutes.append(profile.minutes.get("inputs", 0))
     takes = f"about {max(1, round(sum(minutes)))} min on two idle cores"
     if not profile.minutes:

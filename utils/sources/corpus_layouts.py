@@ -5,7 +5,7 @@ Every layout comes from published descriptions and other people's loaders; no co
 
 A reader is called as `reader(folder, keys)`, `keys` being the glob of the corpus's key files, and
 yields a `CorpusClip` for each clip. Where keys name the clips, `KEYED` has the reader; where the
-paths say everything, `tree` makes it of the rules in `inputs/public_corpora.toml`.
+paths say everything, `tree` makes one from the rules in `inputs/public_corpora.toml`.
 """
 
 import csv

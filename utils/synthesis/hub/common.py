@@ -18,13 +18,13 @@ INSTALL = {  # system → how to install the modules that it imports; default: T
         f"{GITHUB}/Camb-ai/MARS5-TTS, put it on PYTHONPATH, "
         "pip install torchaudio vocos encodec regex"
     ),
-    "fish-speech-1.2": (f"{GITHUB}/fishaudio/fish-speech, check version 1.2 out, pip install -e ."),
+    "fish-speech-1.2": f"{GITHUB}/fishaudio/fish-speech, check version 1.2 out, pip install -e .",
     "xtts-v2": "pip install coqui-tts[codec] torch torchaudio",
     "openvoice-v2": (
         f"{GITHUB}/myshell-ai/OpenVoice and {GITHUB}/myshell-ai/MeloTTS, pip install -e . in both, "
         "python -m unidic download"
     ),
-    "metavoice-1b": (f"{GITHUB}/metavoiceio/metavoice-src, pip install -r requirements.txt -e ."),
+    "metavoice-1b": f"{GITHUB}/metavoiceio/metavoice-src, pip install -r requirements.txt -e .",
     "speecht5": "pip install sentencepiece",
     "fastspeech2": "pip install g2p-en",
 }

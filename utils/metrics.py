@@ -214,18 +214,3 @@ def estimate_prior(
             break
         target = updated
     return updated
-
-
-def expected_f1_threshold(probability) -> float:
-    """The threshold on probabilities of bona fide with the best expected F1 of bona fide.
-
-    It is F*/2, where F* is that best F1 (Lipton et al. 2014). If the k most probable of n clips are
-    called bona fide, F1 is about 2 · (sum of their probabilities) / (k + sum of all probabilities).
-
-    `probability`: calibrated probabilities of the unlabelled clips that are to be decided. Raises
-    ValueError unless they lie between 0 and 1 and one is above 0.
-    """
-    p = np.sort(np.asarray(probability, dtype=float))[::-1]
-    if not len(p) or not np.isfinite(p).all() or p[-1] < 0 or p[0] > 1 or p.sum() == 0:
-        raise ValueError("probabilities between 0 and 1, not all of them 0, are needed")
-    return float((2 * np.cumsum(p) / (np.arange(1, len(p) + 1) + p.sum())).max() / 2)

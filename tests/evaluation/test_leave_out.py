@@ -5,8 +5,10 @@ import pandas as pd
 import pytest
 
 from utils import metrics
+from utils.competition.plans import PLANS
 from utils.evaluation import leave_out
 from utils.models import classifiers
+from utils.synthesis.systems import SYSTEMS
 
 
 def of(protocol, clips, seed=1, **options):
@@ -87,6 +89,12 @@ def test_names_of_systems_elsewhere_tell_families():
     )
     found = leave_out.family_of_names(names)
     assert found.tolist() == ["hifigan+vits", "ttskit", "vits", "griffin-lim", "", "world"]
+
+
+def test_every_family_of_mini_is_told_by_names_elsewhere():
+    plans = PLANS["mini"].values()
+    names = {name for plan in plans for name, *_ in (*plan.vocoded, *plan.tts)}
+    assert {SYSTEMS[name].family for name in names} <= set(leave_out.FAMILY_NAMES)
 
 
 def test_scores_are_standardised_by_bona_fide_training_clips(clips, features):

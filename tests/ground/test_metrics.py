@@ -205,25 +205,6 @@ def test_a_prior_is_shifted_and_estimated():
     assert metrics.estimate_prior(trained_at_half, 0.5) == pytest.approx(0.3, abs=0.02)
 
 
-def test_threshold_of_best_expected_f1_by_hand():
-    # one called bona fide: 2 · 0.9 / (1 + 1.5) = 0.72; two: 2 · 1.4 / 3.5 = 0.8; three:
-    # 2 · 1.5 / 4.5 = 0.67; the threshold is half of 0.8
-    assert metrics.expected_f1_threshold([0.5, 0.1, 0.9]) == pytest.approx(0.4, abs=1e-12)
-    assert metrics.expected_f1_threshold([1, 0, 1, 0]) == 0.5
-    rng = np.random.default_rng(5)
-    labels = rng.random(40000) < 0.1
-    p = metrics.shift_prior(
-        1 / (1 + np.exp(-2 * (np.where(labels, 1.0, -1.0) + rng.standard_normal(40000)))), 0.5, 0.1
-    )
-    # on calibrated probabilities it is as good as the threshold that labels would choose
-    found = metrics.f1(labels, p > metrics.expected_f1_threshold(p))
-    best = max(metrics.f1(labels, p > cut) for cut in np.linspace(0.01, 0.99, 99))
-    assert found == pytest.approx(best, abs=0.01)
-    for wrong in ([], [0.0, 0.0], [1.2], [float("nan")]):
-        with pytest.raises(ValueError, match="between 0 and 1"):
-            metrics.expected_f1_threshold(wrong)
-
-
 def test_calibration_error_by_hand():
     # bin 0.2–0.3: one of two is bona fide, mean 0.245; bin 0.9–1: both are, mean 0.95
     assert metrics.ece([1, 0, 1, 1], [0.2, 0.29, 0.9, 1.0], 10) == pytest.approx(

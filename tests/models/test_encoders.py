@@ -159,6 +159,16 @@ def test_saved_models_load_by_folder_and_train(tmp_path, speechlike, make):
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in backbone.parameters())
 
 
+def test_no_layer_is_dropped_in_training(tmp_path, speechlike):
+    """transformers drops layers at random in training mode, and their outputs with them."""
+    Wav2Vec2Model(Wav2Vec2Config(**SMALL, **CONV)).save_pretrained(tmp_path)
+    backbone = encoders.load(str(tmp_path), 2).train()
+    features = backbone.prepare(speechlike)
+    depths = backbone.lower_layers(features[None], torch.tensor([len(features)]))
+    counts = {len(backbone.upper_layers(*depths[-1])) for _ in range(40)}
+    assert len(counts) == 1
+
+
 def test_unknown_backbone_says_what_to_do(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # no network in a test
     with pytest.raises(OSError, match="whisper-base, campplus or ge2e"):

@@ -163,6 +163,7 @@ class WaveBackbone(nn.Module):
         self.model = model
         self.reads_frames = model.config.model_type == "wav2vec2-bert"
         self.model.encoder.layers = self.model.encoder.layers[:layers]
+        self.model.config.layerdrop = 0.0  # a layer that is left out in training gives no output
 
     def prepare(self, wave: np.ndarray) -> torch.Tensor:
         wave = resample(wave, RATE, MODEL_RATE)

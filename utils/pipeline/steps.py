@@ -45,6 +45,8 @@ def steps_of(name: str, profile: Profile) -> list[Step]:
         common["MODELS"] = profile.members()
     steps: list[Step] = []
     for notebook in profile.notebooks:
+        if notebook not in NEEDS:
+            raise RunError(f"{notebook} has no row in NEEDS (utils/pipeline/profiles.py)")
         known = declared(notebook)
         shared = {key: value for key, value in common.items() if key in known}
         shared |= profile.settings.get(notebook, {})

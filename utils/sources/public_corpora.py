@@ -65,8 +65,12 @@ def _read_table(table: Path) -> dict[str, Corpus]:
                 languages=entry.get("languages"),
                 labelled=kind != "noise",
             )
-        else:
+        elif name in KEYED:
             reader = KEYED[name]
+        else:
+            raise contracts.ContractError(
+                f"{table}: {name} has neither rules nor a reader in utils/sources/corpus_layouts.py"
+            )
         contains = tuple(entry.get("contains", ()))
         corpora[name] = Corpus(
             entry["licence"], entry["home"], entry["needs"], reader, contains, kind
@@ -82,6 +86,10 @@ def check(name: str, folder: Path) -> Path:
 
     Raises ContractError that names what is missing, where, and where the corpus is published.
     """
+    if name not in CORPORA:
+        raise contracts.ContractError(
+            f"{name!r} is no known corpus: add a row to {TABLE} (utils/README.md says how)"
+        )
     try:
         folder = paths.HOME / paths.relative_to_home(folder)
     except ValueError as error:

@@ -14,7 +14,7 @@ from pathlib import Path
 from utils import console, paths
 from utils.pipeline import notebooks, steps
 from utils.pipeline.notebooks import RunError
-from utils.pipeline.profiles import PROFILES, Profile
+from utils.pipeline.profiles import PROFILES
 from utils.pipeline.steps import LOG, Step
 
 ENGINES = ("local", "ray", "accelerate")
@@ -83,14 +83,14 @@ def main(argv: list[str] | None = None) -> int:
     os.environ["DFS_ENGINE"] = options.engine  # the notebooks' kernels get it too
     log = None
     try:
-        profile = PROFILES[options.profile]
-        chosen = steps.override(steps.steps_of(options.profile, profile), options.set)
+        chosen = steps.steps_of(options.profile, PROFILES[options.profile])
+        chosen = steps.override(chosen, options.set)
         todo, redo = steps.select(chosen, options.only, options.start)
         run = paths.run_dir(chosen[0].parameters["RUN"])
         with locked(run):
             log = run / LOG
             with console.quiet(log):
-                written = run_steps(options.profile, profile, chosen, todo, redo, run)
+                written = run_steps(options.profile, chosen, todo, redo, run)
     except (RunError, OSError, ValueError, RuntimeError, ImportError) as error:
         print(f"\nFAILED: {error}", file=sys.stderr)
         if log:
@@ -118,7 +118,7 @@ def locked(run: Path):
 
 
 def run_steps(
-    name: str, profile: Profile, chosen: list[Step], todo: list[Step], redo: set[str], run: Path
+    name: str, chosen: list[Step], todo: list[Step], redo: set[str], run: Path
 ) -> list[Path]:
     """Get the inputs and execute what is not finished; returns the index page and the submission.
 
@@ -130,7 +130,7 @@ def run_steps(
     from utils import parallel
     from utils.pipeline import report
 
-    announce(name, profile, unfinished(chosen, todo, redo, run), todo, run)
+    announce(name, unfinished(chosen, todo, redo, run), todo, inputs_of(chosen)[0], run)
     if os.environ["DFS_ENGINE"] == "ray":
         parallel.cluster()
     get_inputs(*inputs_of(chosen))
@@ -161,11 +161,12 @@ def unfinished(chosen: list[Step], todo: list[Step], redo: set[str], run: Path) 
 
 
 def announce(
-    name: str, profile: Profile, waiting: dict[str, str], todo: list[Step], run: Path
+    name: str, waiting: dict[str, str], todo: list[Step], competition: str, run: Path
 ) -> None:
     """Say what will be done, about how long it takes and where results go."""
+    profile = PROFILES[name]
     minutes = [profile.minutes.get(step.notebook, 0) for step in todo if step.name in waiting]
-    if not (paths.INPUTS / todo[0].parameters["COMPETITION"] / "train_label.txt").exists():
+    if not (paths.INPUTS / competition / "train_label.txt").exists():
         minutes.append(profile.minutes.get("inputs", 0))
     takes = f"about {max(1, round(sum(minutes)))} min on two idle cores"
     if not profile.minutes:

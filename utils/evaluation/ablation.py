@@ -233,20 +233,21 @@ def _score_once(folder: Path, digest: str, *job) -> pd.DataFrame:
 def score_all(
     conditions: list[Condition], material: Material, seeds: list[int], folder: Path
 ) -> dict[tuple[str, int], pd.DataFrame]:
-    """(name, seed) → scores of each condition. Finished ones are kept in `folder` by content."""
+    """(name, seed) → scores of each condition. Finished ones are kept in `folder` by content.
+
+    Features are made condition by condition; then all models are trained side by side.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    digest, scores = code_digest(score_condition), {}
+    digest, jobs = code_digest(score_condition), {}
     clips = material.clips.drop(columns="path", errors="ignore")
-    for condition in parallel.progress(conditions, "conditions"):
+    for condition in parallel.progress(conditions, "features"):
         x = material.features(condition.features)
-        added = {seed: material.added(condition, seed) for seed in seeds}
-        jobs = [
-            (folder, digest, clips, seed, condition.model, x, added[seed], material.folds)
-            for seed in seeds
-        ]
-        found = parallel.run_in_processes(_score_once, jobs)
-        scores |= {(condition.name, seed): table for seed, table in zip(seeds, found, strict=True)}
-    return scores
+        for seed in seeds:
+            added = material.added(condition, seed)
+            job = (folder, digest, clips, seed, condition.model, x, added, material.folds)
+            jobs[condition.name, seed] = job
+    scores = parallel.run_in_processes(_score_once, list(jobs.values()), "conditions")
+    return dict(zip(jobs, scores, strict=True))
 
 
 def fine_tuned(

@@ -10,7 +10,7 @@ import pytest
 from tests import helpers
 
 PARTS = 9  # the inputs, then eight notebooks
-KILLS = 20
+KILLS = 12
 
 
 def killed(home, cache, part, delay):

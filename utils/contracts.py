@@ -4,6 +4,7 @@ All are checked both where they are written and where they are read. Labels are 
 0 (spoof).
 """
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,13 @@ MANIFEST = [
 
 class ContractError(ValueError):
     """A file breaks a contract. The message names the file, the row and what to do."""
+
+
+def is_reserved(repo: str) -> bool:
+    """Whether the owner of a repository, `owner/name`, is kept for evaluation and never trains."""
+    owner = repo.split("/")[0].lower()
+    reserved = (paths.ROOT / "inputs" / "reserved_owners.sha256").read_text().split()
+    return hashlib.sha256(owner.encode()).hexdigest() in reserved
 
 
 def _text(path: Path) -> str:

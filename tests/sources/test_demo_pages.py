@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from utils import contracts
 from utils.audio import reading
 from utils.sources import demo_pages
 
@@ -191,3 +192,23 @@ def test_help_says_where_the_clips_go(capsys):
         demo_pages.main(["--help"])
     text = capsys.readouterr().out
     assert stop.value.code == 0 and "--given FOLDER" in text and "demo_pages" in text
+
+
+def test_no_owner_that_is_reserved_for_evaluation_stands_in_the_table():
+    table = pd.read_csv(demo_pages.TABLE, sep="\t", keep_default_na=False)
+    assert not any(contracts.is_reserved(repo) for repo in set(table["repo"]))
+    assert contracts.is_reserved("Rhasspy/larynx") and not contracts.is_reserved("p/p")
+
+
+def test_clips_of_a_reserved_owner_are_rejected_by_name(tmp_path, monkeypatch, speechlike):
+    (tmp_path / "given" / "clips").mkdir(parents=True)
+    for name in ("a", "b"):
+        reading.write(tmp_path / "given" / "clips" / f"{name}.wav", speechlike)
+    rows = [("a.wav", "p/p"), ("b.wav", "rhasspy/larynx")]
+    key = pd.DataFrame(rows, columns=["name", "repo"])
+    key = key.assign(label="0", system="VALL-X", language="en", group="p", path="x.wav")
+    key.to_csv(tmp_path / "given" / "key.csv", index=False)
+    monkeypatch.setattr(demo_pages, "TARGET", tmp_path / "out")
+    target = demo_pages.build(str(tmp_path / "given"))
+    assert len(pd.read_csv(target / "meta.csv")) == 1
+    assert "reserved for evaluation" in (target / "rejected.csv").read_text()

@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from utils import parallel, paths
+from utils import contracts, parallel, paths
 from utils.audio import dsp, reading
 
 TABLE = paths.ROOT / "inputs" / "demo_pages.tsv"
@@ -216,7 +216,6 @@ def build(
     made_from = {"given": given or "", "per_row": per_row, "base": base, "table": table}
     done = TARGET / "complete.json"
     with paths.locked(TARGET):
-        # what was fetched once stays, also when the table grew: the network can be missing
         kept = done.exists() and (not given or paths.read_json(done)["made_from"] == made_from)
         if kept and not force:
             return TARGET
@@ -234,6 +233,8 @@ def _write(clips: pd.DataFrame, rejected: pd.DataFrame, made_from: dict) -> None
     for row in parallel.progress(list(clips.itertuples()), "write", unit="clip"):
         source = Path(row.file)
         try:
+            if contracts.is_reserved(row.repo):
+                raise dsp.AudioError(f"{source.name}: its owner is reserved for evaluation")
             wave = reading.read(source)[: int(LONGEST_S * dsp.RATE)]
             wave = dsp.check_wave(wave, source.name)
             if len(wave) < SHORTEST_S * dsp.RATE:
@@ -257,8 +258,7 @@ def _write(clips: pd.DataFrame, rejected: pd.DataFrame, made_from: dict) -> None
     paths.write_json(temporary / "complete.json", counts | {"made_from": made_from})
     shutil.rmtree(TARGET, ignore_errors=True)
     temporary.rename(TARGET)
-    pages = meta["group"].nunique()
-    print(f"{TARGET}: {len(rows)} clips of {pages} pages, {len(refused)} rejected (rejected.csv)")
+    print(f"{TARGET}: {len(rows)} clips, {len(refused)} rejected (rejected.csv)")
 
 
 def _meta_row(row) -> dict:

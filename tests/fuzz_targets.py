@@ -16,10 +16,10 @@ import torch
 from safetensors.torch import save_file
 
 from tests import helpers
-from utils import contracts
+from utils import archives, contracts
 from utils.audio import dsp, reading
 from utils.detector import detector, scoring
-from utils.sources import archives, public_corpora, registry, whisper_weights
+from utils.sources import public_corpora, registry, whisper_weights
 
 ARCHIVE_ERRORS = (
     registry.FetchError,

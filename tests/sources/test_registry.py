@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from utils import paths
-from utils.sources import archives, registry
+from utils import archives, paths
+from utils.sources import registry
 
 
 @pytest.fixture

@@ -82,6 +82,19 @@ def trim(wave: np.ndarray) -> np.ndarray:
     return wave[loud_part(wave)]
 
 
+def trim_quiet(wave: np.ndarray, rate: int, part: float = 0.02, margin_s: float = 0.1):
+    """Cut the ends of a wave where no sample exceeds `part` of its peak, but for `margin_s`."""
+    loud = np.flatnonzero(np.abs(wave) > part * np.abs(wave).max())
+    margin = int(margin_s * rate)
+    return wave[max(0, loud[0] - margin) : loud[-1] + 1 + margin]
+
+
+def middle(wave: np.ndarray, samples: int) -> np.ndarray:
+    """The `samples` in the middle of a wave, or all of a shorter one."""
+    start = max(0, (len(wave) - samples) // 2)
+    return wave[start : start + samples]
+
+
 def coloured_noise(samples: int, slope_db: float, rng: np.random.Generator) -> np.ndarray:
     """Gaussian noise of unit power, float32 (samples,), at 8 kHz.
 

@@ -14,7 +14,7 @@ MODEL_RATE = 16000  # Hz, at which all encoders here were trained; 8 kHz clips a
 
 
 @cache
-def _mel_bank(bins: int, mels: int, low: float, high: float, scale: str) -> torch.Tensor:
+def mel_bank(bins: int, mels: int, low: float, high: float, scale: str) -> torch.Tensor:
     """Triangular filters from `low` to `high` Hz, scale "slaney" or "kaldi": (bins, mels)."""
     # not at the top of the module: every process would wait 2 s for it
     from transformers.audio_utils import mel_filter_bank
@@ -43,7 +43,7 @@ def kaldi_fbank(wave: np.ndarray, mels: int = 80) -> torch.Tensor:
     frames = frames - 0.97 * F.pad(frames, (1, 0), mode="replicate")[:, :-1]
     window = torch.hann_window(400, periodic=False).pow(0.85)
     power = torch.fft.rfft(frames * window, 512).abs().square()
-    log = torch.log((power @ _mel_bank(257, mels, 20, 8000, "kaldi")).clamp(min=1.1920929e-07))
+    log = torch.log((power @ mel_bank(257, mels, 20, 8000, "kaldi")).clamp(min=1.1920929e-07))
     return log - log.mean(dim=0)
 
 
@@ -57,4 +57,4 @@ def _mel_power(wave: np.ndarray, mels: int) -> torch.Tensor:
     """Power in mel bands (Slaney's scale) in 25 ms Hann windows, without the last frame."""
     window = torch.hann_window(400)
     spectrum = torch.stft(torch.from_numpy(wave), 400, 160, window=window, return_complex=True)
-    return spectrum[:, :-1].abs().square().T @ _mel_bank(201, mels, 0, 8000, "slaney")
+    return spectrum[:, :-1].abs().square().T @ mel_bank(201, mels, 0, 8000, "slaney")

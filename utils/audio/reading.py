@@ -87,33 +87,55 @@ def decode(
     longest_s: float = LONGEST_S,
 ) -> np.ndarray:
     """What `read` does, for the bytes of a file called `name`."""
-    if not data:
-        raise AudioError(f"{name}: empty file")
-    _check_riff(data, name)
-    container = _container(data)
-    decoder = _ffmpeg_blocks(data, container, name) if container else _sndfile_blocks(data, name)
-    blocks, samples, native, stream = [], 0, 0, None
-    try:
-        for native, block in decoder:
-            _check_rate(native, expect_rate, name)
-            samples += len(block)
-            if samples > longest_s * native:  # the rest is not decoded
-                raise AudioError(f"{name}: longer than {_as_text(longest_s)}: cut it into parts")
-            if stream is None and samples > STREAMED_SAMPLES and native != rate:
-                # a long recording is never in memory as a whole at its own rate
-                stream = soxr.ResampleStream(native, rate, 1, dtype="float32")
-                blocks = [stream.resample_chunk(earlier) for earlier in blocks]
-            blocks.append(block if stream is None else stream.resample_chunk(block))
-    except (sf.LibsndfileError, RuntimeError) as error:
-        # of libsndfile's errors only the reason: the whole message names an object in memory
-        reason = getattr(error, "error_string", str(error)).rstrip(".")
-        raise AudioError(f"{name}: not audio that can be read ({reason})") from error
+    blocks, native, stream, samples = [], 0, None, 0
+    for native, block in _blocks(data, name, expect_rate, longest_s):
+        samples += len(block)
+        if stream is None and samples > STREAMED_SAMPLES and native != rate:
+            # a long recording is never in memory as a whole at its own rate
+            stream = soxr.ResampleStream(native, rate, 1, dtype="float32")
+            blocks = [stream.resample_chunk(earlier) for earlier in blocks]
+        blocks.append(block if stream is None else stream.resample_chunk(block))
     if stream is not None:
         wave = np.concatenate([*blocks, stream.resample_chunk(np.zeros(0, np.float32), last=True)])
     else:
         wave = resample(check_wave(np.concatenate(blocks), name, native), native, rate)
     # again: of a few samples, or of sound above half the rate, nothing may be left
     return check_wave(wave, name, rate)
+
+
+def decode_native(data: bytes, name: str, longest_s: float = LONGEST_S) -> tuple[np.ndarray, int]:
+    """(mono float32 wave, its rate in Hz) of the bytes of a file, at the rate that the file has.
+
+    The whole recording is in memory at that rate. Raises AudioError, as `read` does.
+    """
+    blocks = list(_blocks(data, name, None, longest_s))
+    rate = blocks[0][0]
+    return check_wave(np.concatenate([block for _, block in blocks]), name, rate), rate
+
+
+def _blocks(
+    data: bytes, name: str, expect_rate: int | None, longest_s: float
+) -> Iterator[tuple[int, np.ndarray]]:
+    """(rate, mono block) of a recording; at least one block. Raises AudioError."""
+    if not data:
+        raise AudioError(f"{name}: empty file")
+    _check_riff(data, name)
+    container = _container(data)
+    samples = 0
+    try:
+        decoder = (
+            _ffmpeg_blocks(data, container, name) if container else _sndfile_blocks(data, name)
+        )
+        for native, block in decoder:
+            _check_rate(native, expect_rate, name)
+            samples += len(block)
+            if samples > longest_s * native:  # the rest is not decoded
+                raise AudioError(f"{name}: longer than {_as_text(longest_s)}: cut it into parts")
+            yield native, block
+    except (sf.LibsndfileError, RuntimeError) as error:
+        # of libsndfile's errors only the reason: the whole message names an object in memory
+        reason = getattr(error, "error_string", str(error)).rstrip(".")
+        raise AudioError(f"{name}: not audio that can be read ({reason})") from error
 
 
 def _check_rate(native: int, expect_rate: int | None, name: str) -> None:
@@ -220,6 +242,6 @@ def _promised(file, stream, container: str) -> float:
     return (file.duration or 0) / 1e6 if only_sound else 0.0
 
 
-def write(path: Path, wave: np.ndarray) -> None:
-    """Write a wave as the competition's format: WAV, 8 kHz, mono, 16 bits. Clipped at ±1."""
-    sf.write(path, np.clip(wave, -1, 1), RATE, subtype="PCM_16", format="WAV")
+def write(path: Path, wave: np.ndarray, rate: int = RATE) -> None:
+    """Write a wave as the competition's format: WAV, mono, 16 bits, clipped at ±1; 8 kHz."""
+    sf.write(path, np.clip(wave, -1, 1), rate, subtype="PCM_16", format="WAV")

@@ -37,6 +37,7 @@ environment:
   DFS_CACHE_GB     how large the features there may grow (default: 16)
   DFS_HOME         where inputs/, outputs/ and submissions/ lie (now {paths.HOME})
   DFS_DEMO_PAGES   a folder that holds the clips of demo pages already: key.csv and clips/
+  DFS_MIRROR       a folder of bare git repositories, OWNER+NAME/repo, to take demo pages from
   DFS_MODELS       a folder of models from a hub, one folder each (default: the cache)
   DFS_VENV         the virtual environment (default: .venv)"""
 

@@ -29,9 +29,8 @@ from pathlib import Path
 
 import tenacity
 
-from utils import parallel, paths
-from utils.sources import archives
-from utils.sources.archives import FetchError
+from utils import archives, parallel, paths
+from utils.archives import FetchError
 
 TABLE = paths.ROOT / "inputs" / "packages.tsv"
 APT_MISSING = (

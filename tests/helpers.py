@@ -16,7 +16,9 @@ import numpy as np
 import pandas as pd
 
 from utils import paths
-from utils.audio import dsp
+from utils.audio import dsp, reading
+from utils.detector import detector
+from utils.detector.embedding import NARROW, WIDE
 
 DOWNLOADS = ("apt", "downloads", "environments", "packages")  # folders of the cache that are pinned
 STARTED = re.compile(r"\[(\d)/8\] \S+: started")  # a line of a smoke run
@@ -117,7 +119,9 @@ def settings(**values) -> list[str]:
     return [word for name, value in values.items() for word in ("--set", f"{name}={value}")]
 
 
-def stand_in_pages(folder: Path, home: Path, pages: int = 4, clips: int = 1000) -> Path:
+def stand_in_pages(
+    folder: Path, home: Path, pages: int = 4, clips: int = 1000, wide: bool = False
+) -> Path:
     """Make a folder for DFS_DEMO_PAGES: `key.csv` and `clips/`, from raw training clips of smoke.
 
     Args:
@@ -125,19 +129,26 @@ def stand_in_pages(folder: Path, home: Path, pages: int = 4, clips: int = 1000) 
         home: the folder in which smoke was built (the fixture `smoke_inputs`).
         pages: each gets about as many clips of every synthesiser and as many bona fide ones.
         clips: at most so many, the first by name.
+        wide: half of the clips get 16 kHz, and some hiss above 4 kHz.
     Returns `folder`.
     """
     source = home / "inputs" / "smoke"
     meta = pd.read_csv(source / "train_meta.csv").sort_values("id")[:clips]
     meta = meta.sort_values(["label", "system", "id"], ignore_index=True)
     (folder / "clips").mkdir(parents=True)
-    for name in meta["id"]:
+    for number, name in enumerate(meta["id"]):
         shutil.copyfile(source / "raw" / name, folder / "clips" / name)
+        if wide and number % 2:
+            wave = reading.read(folder / "clips" / name, 16000)
+            hiss = np.random.default_rng(number).standard_normal(len(wave))
+            hiss *= 0.02 * np.abs(wave).max()
+            reading.write(folder / "clips" / name, wave + hiss.astype(np.float32), 16000)
     key = meta[["label", "system", "language"]].assign(
         name=meta["id"],
         group=[f"page{number % pages}" for number in range(len(meta))],
         repo=[f"page{number % pages}/demo" for number in range(len(meta))],
         path=meta["id"],
+        kind=["page" if number % pages else "plain" for number in range(len(meta))],
     )
     key.to_csv(folder / "key.csv", index=False)
     return folder
@@ -178,3 +189,43 @@ def assert_same_results(home: Path, other: Path) -> None:
         "outputs/smoke/models/ge2e/fold0/weights.safetensors",
     ):
         assert (home / name).read_bytes() == (other / name).read_bytes(), name
+
+
+TOY_ENCODERS = """
+<ir_version: 8, opset_import: ["": 17]>
+toy (float[clips, samples] wave) => (float[clips, 2] statistics) {
+    zero = Constant <value_ints = [0]> ()
+    one = Constant <value_ints = [1]> ()
+    last = Constant <value_ints = [-1]> ()
+    end = Constant <value_ints = [1000000000]> ()
+    size = Abs (wave)
+    peak = ReduceMax <axes = [1]> (size)
+    scaled = Div (wave, peak)
+    scaled_size = Abs (scaled)
+    level = ReduceMean <axes = [1]> (scaled_size)
+    later = Slice (scaled, one, end, one)
+    earlier = Slice (scaled, zero, last, one)
+    step = Sub (later, earlier)
+    step_size = Abs (step)
+    slope = ReduceMean <axes = [1]> (step_size)
+    sharpness = Div (slope, level)
+    statistics = Concat <axis = 1> (level, sharpness)
+}
+"""  # of a wave with peak 1: mean size of its samples, and of their steps in relation to that
+TOY_HEADS = {
+    NARROW: detector.Head(np.float32([1, 12]), -8.0, 2.0, -0.5),
+    WIDE: detector.Head(np.float32([2, 10]), -7.0, 1.5, 0.5),
+}
+
+
+def write_toy_detector(folder: Path) -> None:
+    """Write a detector that tells hisses (bona fide) from hums below 1 kHz (spoof) with certainty.
+
+    It reads two statistics of a wave, which `TOY_ENCODERS` computes.
+    """
+    import onnx.parser
+
+    onnx.save(onnx.parser.parse_model(TOY_ENCODERS), folder / "encoders.onnx")
+    detector.save_heads(folder / "heads.npz", TOY_HEADS)
+    card = {"threshold": 0.5, "recall_bonafide": 0.9, "recall_spoof": 0.8}
+    paths.write_json(folder / "card.json", card)

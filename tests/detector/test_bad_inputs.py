@@ -15,7 +15,7 @@ import soundfile as sf
 
 from tests import helpers
 from utils.audio import reading
-from utils.detector import command
+from utils.detector import command, scoring
 
 FILES_PER_KIND = 14
 
@@ -155,12 +155,13 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def scored(folder, tmp_path_factory):
+def scored(toy, folder, tmp_path_factory):
     """Score the folder: (exit status, standard error, rows of the table, folder of timelines)."""
     out = tmp_path_factory.mktemp("out")
     arguments = [folder[0], "--out", out / "scores.json", "--timeline", out / "timelines"]
+    arguments += ["--detector", toy.folder, "--no-language"]
     with contextlib.redirect_stderr(io.StringIO()) as errors:
-        status = command.main([*map(str, arguments), "--no-language"])
+        status = command.main(list(map(str, arguments)))
     rows = json.loads((out / "scores.json").read_text())
     return status, errors.getvalue(), rows, out / "timelines"
 
@@ -200,7 +201,7 @@ def test_only_good_files_get_a_timeline(scored):
 @pytest.mark.parametrize("option", ["--out", "--submission", "--timeline"])
 def test_a_place_that_cannot_be_written_to_is_named(toy, option, tmp_path, capsys):
     (tmp_path / "file").write_text("in the way")
-    reading.write(tmp_path / "hiss.wav", toy.waves[0])
+    reading.write(tmp_path / "hiss.wav", toy.waves[0], scoring.RATE)
     place = tmp_path / "file" if option == "--timeline" else tmp_path / "file" / "table.csv"
     arguments = [tmp_path / "hiss.wav", "--detector", toy.folder, option, place]
     assert command.main([*map(str, arguments), "--no-language"]) == 1

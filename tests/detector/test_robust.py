@@ -12,6 +12,7 @@ import pytest
 
 from utils import feature_cache, paths
 from utils.audio import reading
+from utils.detector import scoring
 from utils.pipeline import steps
 
 
@@ -44,7 +45,7 @@ def score(toy, tmp_path):
     clips.mkdir()
     for i in range(40):
         name = f"a clip with a long name that fills the table {i}.wav"
-        reading.write(clips / name, toy.waves[i % 8])
+        reading.write(clips / name, toy.waves[i % 8], scoring.RATE)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "scores.csv").write_text("the table of yesterday")
 

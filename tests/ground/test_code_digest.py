@@ -160,7 +160,7 @@ def test_what_is_no_definition_is_refused():
     [
         ("competition.build.build", ["parallel.seeded_rng", "audio.channel.condition"]),
         ("models.finetune.run_fold", ["audio.augmentation.PROBABILITIES", "models.encoders.load"]),
-        ("detector.scoring.Scorer", ["audio.reading.decode", "models.pooled_features"]),
+        ("detector.scoring.Scorer", ["audio.reading.decode", "detector.embedding.Encoders"]),
     ],
 )
 def test_nothing_that_decides_is_missing(function, reached):

@@ -50,14 +50,6 @@ def test_gamma_of_the_svm_is_inverse_to_the_number_of_features(clips):
         assert model[-1].gamma == 0.5 / features.shape[1]
 
 
-def test_likeness_is_1_for_a_support_vector_and_0_far_away(clips):
-    x, label = clips
-    model = classifiers.fit_svm(x, label)
-    likeness = classifiers.svm_likeness(model, x[model[-1].support_])
-    assert likeness == pytest.approx(1, abs=1e-4)
-    assert classifiers.svm_likeness(model, x[:2] + 1000).max() < 1e-6
-
-
 def test_deep_svdd_ranks_outliers_last():
     rng = np.random.default_rng(0)
     inside, outside = rng.standard_normal((300, 20)), rng.standard_normal((50, 20)) + 4

@@ -42,17 +42,17 @@ def read_ahead(items: list, function: Callable) -> Iterator:
             yield waiting.popleft().result()
 
 
-def _read_group(files: Iterator[Path]) -> list[tuple[Path, np.ndarray | None, str]]:
-    """Read the next files: (file, 8 kHz wave or None, error) of each.
+def _read_group(files: Iterator[Path], rate: int) -> list[tuple[Path, np.ndarray | None, str]]:
+    """Read the next files: (file, wave at `rate` Hz or None, error) of each.
 
     At most `GROUP_FILES`, fewer if they are long; an empty list when all files are read.
     """
     group, seconds = [], 0.0
     for file in files:
         try:
-            wave = reading.read(file)
+            wave = reading.read(file, rate)
             group.append((file, wave, ""))
-            seconds += len(wave) / dsp.RATE
+            seconds += len(wave) / rate
         except dsp.AudioError as error:
             group.append((file, None, str(error)))
         if len(group) == GROUP_FILES or seconds > GROUP_S:
@@ -71,7 +71,7 @@ def _score_shard(opener: Callable, arguments: tuple, files: list[Path], target: 
     scorer, remaining = _open_scorer(opener, arguments), iter(files)
 
     def read_and_prepare(_):
-        group = _read_group(remaining)
+        group = _read_group(remaining, getattr(scorer, "rate", dsp.RATE))
         waves = [wave for _, wave, _ in group if wave is not None]
         return group, scorer.prepare(waves) if hasattr(scorer, "prepare") else waves
 
@@ -143,8 +143,8 @@ def score_files(
     Args:
         opener: a function or class of a module of this project; each process calls
             `opener(*arguments)` once for its scorer. `scorer.rows(waves)` returns a dict for each
-            8 kHz wave. If the scorer has `prepare(waves)`, that runs ahead in a second thread, and
-            `rows` gets what it returns.
+            wave at `scorer.rate` Hz (8 kHz without that). If the scorer has `prepare(waves)`, that
+            runs ahead in a second thread, and `rows` gets what it returns.
         arguments: they are pickled, and their `repr` is part of the names of shards.
         keep: folder in which finished shards stay, so that a second start after a kill goes on;
             `clear` removes it. Without it nothing is kept.

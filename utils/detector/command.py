@@ -81,8 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--abstain",
         action="store_true",
-        help="give no decision where there is a warning: too short, clipped, nobody speaks, or "
-        "unlike the training clips",
+        help="give no decision where there is a warning: too short, clipped, or nobody speaks",
     )
     parser.add_argument(
         "--no-language",
@@ -263,14 +262,14 @@ def write_timelines(released: detector.Detector, files: list[Path], folder: Path
         if used[name] > 1:
             name = f"{name}-{used[name]}"
         with contextlib.suppress(dsp.AudioError):  # it is named in the table
-            wave = reading.read(file)
+            wave = reading.read(file, scoring.RATE)
             with paths.whole(folder / f"{name}.png") as temporary:
                 p = scoring.draw(temporary, wave, released, file.name)
             start = np.arange(len(p)) * detector.STEP_S
             table = pd.DataFrame(
                 {
                     "start_s": start,
-                    "end_s": np.minimum(start + detector.STEP_S, len(wave) / dsp.RATE),
+                    "end_s": np.minimum(start + detector.STEP_S, len(wave) / scoring.RATE),
                     "p_bona_fide": p.round(4),
                     "flagged": (p <= threshold).astype(int),
                 }

@@ -1,48 +1,46 @@
-"""The released detector: an SVM on pooled statistics of two frozen encoders.
+"""The released detector: a weight for each pooled statistic of two frozen encoders.
 
 Whisper base (convolutions, layers 1–3) and CAM++ (front end, two dense blocks) → mean, standard
-deviation and mean absolute delta of each channel → standardised → principal components → SVM with
-an RBF kernel → calibrated log-odds of bona fide. Notebook 09 trains and evaluates it. The file of
-weights holds numbers only (safetensors): no training clip can be heard from it.
+deviation and mean absolute delta of each channel → weighted sum → calibrated log-odds of bona fide.
+There are two such heads: one hears what lies below 4 kHz, the other all up to 8 kHz. A recording
+whose sound reaches above 4 kHz has the second. `detector/train/` makes the files; they hold weights
+only, no training clip can be heard from them.
 """
 
-import csv
 import hashlib
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
-from sklearn.pipeline import Pipeline
 
 from utils import paths
 from utils.audio import dsp, reading
-from utils.models import pooled_features
+from utils.detector import embedding
+from utils.detector.embedding import NARROW, RATE, WIDE
 
-FOLDER = paths.ROOT / "outputs" / "reference" / "detector"
-PIECE_S = 10.0  # longer recordings are scored in equal pieces; training clips last up to 6 s
+FOLDER = Path(__file__).parent / "released"
+FILES = ("encoders.onnx", "heads.npz", "card.json")
 SHORTEST_S = 0.25  # of a recording that is scored at all
+SILENT_PEAK = 1e-4  # a recording without a larger sample is silent
+QUIET_DB = 40.0  # a piece so far below the loudest frame of the recording is not scored
 WINDOW_S = 2.0  # length of the windows of a timeline
 STEP_S = 0.5  # from one window to the next, and between two values of a timeline
-DEPTHS = {"whisper-base": (0, 1, 2, 3), "campplus": (0, 1, 2, 3)}
 
 
 def windows(samples: int) -> list[slice]:
-    """Windows of `WINDOW_S`, one every `STEP_S`, over an 8 kHz wave of `samples` samples.
+    """Windows of `WINDOW_S`, one every `STEP_S`, over a wave of `samples` samples.
 
     The last one ends with the wave. A shorter wave has one window: all of it.
     """
-    size, step = int(WINDOW_S * dsp.RATE), int(STEP_S * dsp.RATE)
+    size, step = int(WINDOW_S * RATE), int(STEP_S * RATE)
     starts = [*range(0, max(1, samples - size), step), max(0, samples - size)]
     return [slice(start, min(samples, start + size)) for start in dict.fromkeys(starts)]
 
 
 def step_middles(samples: int) -> np.ndarray:
-    """Middle of each step of `STEP_S` of an 8 kHz wave, in samples; also if the last one is cut."""
-    count = max(1, int(np.ceil(samples / STEP_S / dsp.RATE)))
-    return (np.arange(count) + 0.5) * STEP_S * dsp.RATE
+    """Middle of each step of `STEP_S` of a wave, in samples; also if the last one is cut."""
+    count = max(1, int(np.ceil(samples / STEP_S / RATE)))
+    return (np.arange(count) + 0.5) * STEP_S * RATE
 
 
 def by_step(samples: int, logits: np.ndarray) -> np.ndarray:
@@ -75,152 +73,146 @@ class Piece(NamedTuple):
     start_s: float
     end_s: float
     log_odds: float  # of bona fide, calibrated
-    likeness: float  # to the most similar support vector, 0 … 1
-    similarity: np.ndarray  # to each support vector, 0 … 1, shape (support vectors,)
 
 
-def _check_length(wave: np.ndarray) -> None:
-    if len(wave) < SHORTEST_S * dsp.RATE:
-        raise dsp.AudioError(f"{len(wave) / dsp.RATE:.2f} s is too short to score")
+class Head(NamedTuple):
+    """Calibrated log-odds of bona fide = weight · statistics + bias."""
+
+    weight: np.ndarray  # float32 (D,)
+    bias: float
+    window_slope: float  # log-odds of a window of the timeline = slope · log-odds + offset
+    window_offset: float
+
+    def log_odds(self, statistics: np.ndarray) -> np.ndarray:
+        """(N, D) → (N,). Row by row: a product with the whole matrix rounds differently."""
+        return np.array([float(row @ self.weight) + self.bias for row in statistics])
 
 
-def _is_silent(wave: np.ndarray) -> bool:
-    return dsp.frames_dbfs(wave).max() < dsp.SILENT_DBFS
+def save_heads(path: Path, heads: dict[str, Head]) -> None:
+    """Write the heads by the band that they hear."""
+    arrays = {}
+    for band, head in heads.items():
+        numbers = [head.bias, head.window_slope, head.window_offset]
+        arrays |= {f"{band} weight": np.asarray(head.weight, np.float32)}
+        arrays |= {f"{band} numbers": np.array(numbers, np.float64)}
+    with paths.whole(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)
+
+
+def load_heads(path: Path) -> dict[str, Head]:
+    """What `save_heads` wrote. Raises ValueError for a damaged file."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            heads = {
+                band: Head(arrays[f"{band} weight"], *arrays[f"{band} numbers"].tolist())
+                for band in (NARROW, WIDE)
+            }
+    except Exception as error:  # those of numpy, zipfile and zlib have no other base class
+        raise ValueError(f"{path.name}: {error!r}") from error
+    shapes = {head.weight.shape for head in heads.values()}
+    numbers = np.concatenate([np.ravel(part) for head in heads.values() for part in head])
+    if len(shapes) != 1 or len(min(shapes)) != 1 or not np.isfinite(numbers).all():
+        raise ValueError(f"{path.name}: weights of different shapes, or not finite")
+    return heads
+
+
+def check(wave: np.ndarray) -> None:
+    """Raise AudioError for a wave that is too short or silent."""
+    if len(wave) < SHORTEST_S * RATE:
+        raise dsp.AudioError(f"{len(wave) / RATE:.2f} s is too short to score")
+    if np.abs(wave).max() < SILENT_PEAK:
+        raise dsp.AudioError("silent: no piece of it can be scored")
+
+
+def audible(wave: np.ndarray, cuts: list[tuple[int, int]]) -> np.ndarray:
+    """Whether each part (start, end) of a wave has a frame within `QUIET_DB` of the loudest one."""
+    loudest = [dsp.frames_dbfs(wave[start:end], RATE).max() for start, end in cuts]
+    return np.array(loudest) > dsp.frames_dbfs(wave, RATE).max() - QUIET_DB
 
 
 class Detector:
     """A trained detector with its card.
 
-    `card` (from `card.json`): depths of the encoders in the order of the weights, threshold,
-    results. `supports` (from `supports.csv`): label, system, page and language of the training clip
-    of each support vector. `version`: sha256 of weights and card.
+    `card` (from `card.json`): threshold, what it was trained on, results. `version`: sha256 of all
+    its files. Waves are at 16 kHz; of a recording at a lower rate they are resampled.
     """
 
     def __init__(self, folder: Path = FOLDER):
         """Raises FileNotFoundError with the remedy, and ValueError for a damaged folder."""
-        for name in ("detector.safetensors", "card.json", "supports.csv"):
+        for name in FILES:
             if not (folder / name).exists():
                 raise FileNotFoundError(
                     f"{folder}/{name} is missing: check the clone, or make it with "
                     "./run_all.sh --profile detector"
                 )
         try:
-            self._open(folder)
-        except (SafetensorError, LookupError, TypeError, ValueError) as error:
+            self.card = paths.read_json(folder / "card.json")
+            self.heads = load_heads(folder / "heads.npz")
+            if not 0 < self.card["threshold"] < 1:
+                raise ValueError("no threshold between 0 and 1")
+            self.encoders = embedding.Encoders(folder / "encoders.onnx")
+        except (LookupError, TypeError, ValueError) as error:
             raise ValueError(
-                f"{folder}: no detector, or a damaged one ({error!r}); check the clone"
+                f"{folder}: no detector, or a damaged one ({error}); check the clone"
             ) from error
+        digests = [hashlib.sha256((folder / name).read_bytes()).digest() for name in FILES]
+        self.version = hashlib.sha256(b"".join(digests)).hexdigest()
 
-    def _open(self, folder: Path) -> None:
-        self.card = paths.read_json(folder / "card.json")
-        files = (folder / "detector.safetensors", folder / "card.json")
-        self.version = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
-        with (folder / "supports.csv").open(newline="", encoding="utf-8") as file:
-            self.supports = list(csv.DictReader(file))
-        if missing := {"label", "system", "page", "language"} - set(self.supports[0]):
-            raise ValueError(f"supports.csv lacks {sorted(missing)}")
-        self.weights = {
-            name: value.astype(np.float32)
-            for name, value in load_file(folder / "detector.safetensors").items()
-        }
-        inputs, components = len(self.weights["centre"]), len(self.weights["offset"])
-        expected = {
-            "centre": (inputs,),
-            "scale": (inputs,),
-            "components": (components, inputs),
-            "offset": (components,),
-            "supports": (len(self.supports), components),
-            "weight": (len(self.supports),),
-            "bias": (1,),
-            "gamma": (1,),
-        }
-        for name, shape in expected.items():
-            if self.weights[name].shape != shape:
-                raise ValueError(f"{name} has shape {self.weights[name].shape}, expected {shape}")
-        if not 0 < self.card["threshold"] <= 1 or not dict(self.card["depths"]):
-            raise ValueError("no encoders, or no threshold between 0 and 1")
+    def band(self, wave: np.ndarray) -> str:
+        """Which head a recording has: `NARROW` or `WIDE`."""
+        return WIDE if embedding.bandwidth_hz(wave) >= embedding.WIDE_FROM_HZ else NARROW
 
-    def embed(self, waves: list[np.ndarray]) -> np.ndarray:
-        """Principal components of 8 kHz waves, float32 (N, components).
+    def statistics(self, waves: list[np.ndarray], band: str, fill: bool = False) -> np.ndarray:
+        """Statistics of the encoders, float32 (N, D), of 16 kHz waves as a head hears them.
+
+        fill: short ones are repeated (`embedding.filled`).
 
         No other method runs the encoders: the rest is arithmetic on what this one returns.
         """
-        w = self.weights
-        depths = {name: tuple(numbers) for name, numbers in self.card["depths"]}
-        result = np.empty((len(waves), len(w["offset"])), np.float32)
-        for i, wave in enumerate(waves):  # one by one: features of hours would fill the memory
-            (x,) = pooled_features.features_in_this_process([wave], depths)
-            result[i] = w["components"] @ ((x - w["centre"]) / w["scale"]) - w["offset"]
-        return result
+        heard = waves if band == WIDE else [embedding.telephone_band(wave) for wave in waves]
+        if fill:
+            heard = [embedding.filled(wave) for wave in heard]
+        return np.concatenate([self.encoders.statistics(wave[None]) for wave in heard])
 
-    def similarity(self, embedded: np.ndarray) -> np.ndarray:
-        """RBF kernel, 0 … 1, of rows (N, components) with each support vector: (N, supports)."""
-        w = self.weights
-        distances = np.empty((len(embedded), len(w["supports"])), np.float32)
-        for i, row in enumerate(embedded):
-            distances[i] = ((w["supports"] - row) ** 2).sum(axis=1)
-        return np.exp(-w["gamma"][0] * distances)
+    def pieces(self, wave: np.ndarray, band: str = "") -> list[Piece]:
+        """Score equal pieces of a wave between its quiet ends; quiet pieces are left out.
 
-    def log_odds(self, similarity: np.ndarray) -> np.ndarray:
-        """Calibrated log-odds of bona fide from similarities (N, supports): (N,)."""
-        # row by row: a product with the whole matrix rounds differently for each N
-        sums = np.array([self.weights["weight"] @ row for row in similarity], np.float32)
-        return sums + self.weights["bias"][0]
-
-    def pieces(self, wave: np.ndarray) -> list[Piece]:
-        """Score equal pieces, of at most `PIECE_S`, of an 8 kHz wave (samples,).
-
-        Silent pieces are left out. A likeness below the card's `familiar` is that of one in a
-        hundred clips of unseen demo pages: the clip is unlike the training clips.
-        Raises AudioError for less than `SHORTEST_S` and for silence.
+        band: which head scores; "": that of the recording. Raises AudioError for less than
+        `SHORTEST_S` and for silence.
         """
-        _check_length(wave)
-        count = int(np.ceil(len(wave) / (PIECE_S * dsp.RATE)))
-        cuts = np.linspace(0, len(wave), count + 1).astype(int).tolist()
-        edges = [
-            (start, end)
-            for start, end in zip(cuts[:-1], cuts[1:], strict=True)
-            if not _is_silent(wave[start:end])
-        ]
-        if not edges:
-            raise dsp.AudioError("silent: no piece of it can be scored")
-        similarity = self.similarity(self.embed([wave[start:end] for start, end in edges]))
+        check(wave)
+        band = band or self.band(wave)
+        inner = dsp.trim_quiet(wave, RATE)
+        start = int(np.flatnonzero(np.abs(wave) > 0.02 * np.abs(wave).max())[0])
+        start = max(0, start - int(0.1 * RATE))
+        cuts = embedding.pieces(len(inner))
+        cuts = [cut for cut, heard in zip(cuts, audible(inner, cuts), strict=True) if heard]
+        waves = [inner[first:last] for first, last in cuts]
+        log_odds = self.heads[band].log_odds(self.statistics(waves, band, fill=True))
         return [
-            Piece(start / dsp.RATE, end / dsp.RATE, float(log_odds), float(row.max()), row)
-            for (start, end), row, log_odds in zip(
-                edges, similarity, self.log_odds(similarity), strict=True
-            )
+            Piece((start + first) / RATE, (start + last) / RATE, float(value))
+            for (first, last), value in zip(cuts, log_odds, strict=True)
         ]
 
     def logit(self, wave: np.ndarray) -> float:
-        """Calibrated log-odds of bona fide of an 8 kHz wave: the mean over its `pieces`."""
+        """Calibrated log-odds of bona fide of a wave: the mean over its `pieces`."""
         return float(np.mean([piece.log_odds for piece in self.pieces(wave)]))
 
-    def timeline(self, wave: np.ndarray) -> np.ndarray:
-        """Log-odds of bona fide of each `STEP_S` of an 8 kHz wave (steps,), NaN where it is silent.
+    def timeline(self, wave: np.ndarray, band: str = "") -> np.ndarray:
+        """Log-odds of bona fide of each `STEP_S` of a wave (steps,), NaN where it is quiet.
 
-        They are noisier than `logit`: see the card. Raises AudioError for less than `SHORTEST_S`.
+        Windows have a calibration of their own. Raises AudioError for less than `SHORTEST_S` and
+        for silence.
         """
-        _check_length(wave)
+        check(wave)
+        band = band or self.band(wave)
         cuts = windows(len(wave))
-        audible = np.array([not _is_silent(wave[cut]) for cut in cuts])
-        heard = [wave[cut] for cut, is_audible in zip(cuts, audible, strict=True) if is_audible]
-        logits = np.full(len(cuts), np.nan)
-        rows = self.embed(heard)[:, None]  # one by one: similarities of hours would fill the memory
-        logits[audible] = [float(self.log_odds(self.similarity(row))[0]) for row in rows]
+        heard = audible(wave, [(cut.start, cut.stop) for cut in cuts])
+        head, logits = self.heads[band], np.full(len(cuts), np.nan)
+        for number in np.flatnonzero(heard):  # one by one: those of hours would fill the memory
+            (value,) = head.log_odds(self.statistics([wave[cuts[number]]], band))
+            logits[number] = head.window_slope * value + head.window_offset
         return by_step(len(wave), logits)
-
-    def nearest(self, pieces: list[Piece], count: int = 3) -> list[dict[str, str]]:
-        """The training clips most similar to any of `pieces`, most similar first.
-
-        Each is a row of `supports.csv` (label, system, page, language) and its `likeness`, 0 … 1.
-        Training clips that are no support vectors are not known here.
-        """
-        similarity = np.max([piece.similarity for piece in pieces], axis=0)
-        return [
-            self.supports[i] | {"likeness": f"{similarity[i]:.2f}"}
-            for i in np.argsort(-similarity)[:count]
-        ]
 
     def probability(self, clip: Path | str | np.ndarray, rate: int = dsp.RATE) -> float:
         """Probability of bona fide, 0 … 1, of a file or of a wave (samples,) at `rate` Hz.
@@ -228,39 +220,8 @@ class Detector:
         Raises AudioError for what cannot be scored.
         """
         if isinstance(clip, (str, Path)):
-            wave = reading.read(Path(clip))
+            wave = reading.read(Path(clip), RATE)
         else:
             wave = dsp.check_wave(np.asarray(clip, np.float32), "wave", rate)
-            wave = dsp.check_wave(dsp.resample(wave, rate, dsp.RATE), "wave")  # above 4 kHz: lost
+            wave = dsp.check_wave(dsp.resample(wave, rate, RATE), "wave", RATE)
         return float(1 / (1 + np.exp(-self.logit(wave))))
-
-
-def save(
-    folder: Path, model: Pipeline, slope: float, offset: float, card: dict, clips: pd.DataFrame
-) -> None:
-    """Write a detector: `detector.safetensors`, `card.json` and `supports.csv`.
-
-    Args:
-        model: from `classifiers.fit_svm`: scaler, PCA, SVM.
-        slope, offset: of the calibration; log-odds of bona fide = slope · score + offset.
-        card: must hold `depths` and `threshold`.
-        clips: a row for each training clip, in order: label, system, page, language.
-    Matrices are stored in half precision.
-    """
-    scaler, pca, svm = (step for _, step in model.steps)
-    single = {
-        "centre": scaler.mean_,
-        "scale": scaler.scale_,
-        "offset": pca.components_ @ pca.mean_,
-        "weight": svm.dual_coef_[0] * slope,
-        "bias": svm.intercept_ * slope + offset,
-        "gamma": [svm.gamma],
-    }
-    half = {"components": pca.components_, "supports": svm.support_vectors_}
-    weights = {name: np.ascontiguousarray(value, np.float32) for name, value in single.items()}
-    weights |= {name: np.ascontiguousarray(value, np.float16) for name, value in half.items()}
-    with paths.whole(folder / "detector.safetensors") as temporary:
-        save_file(weights, temporary)
-    with paths.whole(folder / "supports.csv") as temporary:
-        clips.iloc[svm.support_].to_csv(temporary, index=False)
-    paths.write_json(folder / "card.json", card)

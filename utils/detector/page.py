@@ -1,9 +1,8 @@
 """A web page to try the detector on: `python -m utils.detector.page` prints its address.
 
 Whoever opens it can drop or record a clip. It says in words what the detector finds, how far to
-trust that, where the clip looks fake and which training clips it is most similar to. Only this
-machine can open it unless `--host` says otherwise. Uploads are deleted within the hour, and when
-the page is stopped by Ctrl-C.
+trust that, and where the clip looks fake. Only this machine can open it unless `--host` says
+otherwise. Uploads are deleted within the hour, and when the page is stopped by Ctrl-C.
 """
 
 import argparse
@@ -66,53 +65,35 @@ def verdict(row: dict, card: dict) -> str:
 def look(path: str | None, scorer: scoring.Scorer):
     """What the page shows of an uploaded file.
 
-    Returns (verdict in Markdown, timeline as an image or None, most similar training clips in
-    Markdown). Nothing is raised for a file that cannot be scored: the verdict says why.
+    Returns (verdict in Markdown, timeline as an image or None). Nothing is raised for a file that
+    cannot be scored: the verdict says why.
     """
     if not path:
-        return "Choose or record a clip first.", None, ""
+        return "Choose or record a clip first.", None
     try:
         size = Path(path).stat().st_size
         if size > LARGEST_MB * 1e6:
             raise dsp.AudioError(
                 f"{size / 1e6:.0f} MB are too large for this page ({LARGEST_MB} MB)"
             )
-        wave = reading.read(Path(path), longest_s=LONGEST_S)
-        pieces = scorer.released.pieces(wave)
+        wave = reading.read(Path(path), scoring.RATE, longest_s=LONGEST_S)
+        detector.check(wave)
     except dsp.AudioError as error:
-        return f"## Not scored\n{html.escape(str(error))}", None, ""
+        return f"## Not scored\n{html.escape(str(error))}", None
     (language,) = scorer.languages([wave])
     card = scorer.released.card
-    text = verdict(scorer.row(wave, pieces, language), card)
-    text += f"\n\n### Where it looks fake: shaded, p(bona fide) at most {card['threshold']}"
-    return text, timeline(wave, scorer.released), nearest(pieces, scorer.released)
+    text = verdict(scorer.row(wave, language), card)
+    text += f"\n\n### Where it looks fake: shaded, p(bona fide) at most {card['threshold']:.2f}"
+    return text, timeline(wave, scorer.released)
 
 
 def timeline(wave: np.ndarray, released: detector.Detector):
-    """Picture (PIL) of where an 8 kHz wave looks fake."""
+    """Picture (PIL) of where a 16 kHz wave looks fake."""
     from PIL import Image
 
     picture = io.BytesIO()
     scoring.draw(picture, wave, released, "", (6.4, 5))
     return Image.open(picture)
-
-
-def nearest(pieces: list[detector.Piece], released: detector.Detector) -> str:
-    """Markdown list of the training clips that are most similar to the pieces of a recording."""
-    items = []
-    for row in released.nearest(pieces, 5):
-        what = "genuine" if row["label"] == "1" else f"fake, by {row['system']}"
-        page = row["page"].removeprefix("page-")
-        items.append(
-            f"- **{row['likeness']}** {html.escape(what)}; demo page {html.escape(page)}, "
-            f"{html.escape(row['language'])}"
-        )
-    return (
-        "### Most similar training clips\n"
-        + "\n".join(items)
-        + "\n\n1.00 means the same clip; 99 of 100 clips of demo pages that it was not trained on "
-        f"have a training clip above {released.card['familiar']:.2f}."
-    )
 
 
 def build(folder: Path = detector.FOLDER):
@@ -127,7 +108,7 @@ def build(folder: Path = detector.FOLDER):
     ) as page:
         gr.Markdown(
             "# Real or synthetic speech?\nDrop a recording of somebody speaking, or record one. "
-            "Everything is brought to 8 kHz, the bandwidth of a telephone; two to ten seconds are "
+            "Two to ten seconds are "
             "best. For hours of audio there is `./run_all.sh predict`."
         )
         clip = gr.Audio(
@@ -140,19 +121,16 @@ def build(folder: Path = detector.FOLDER):
         figure = gr.Image(
             show_label=False, format="png", interactive=False, visible=False, elem_id="timeline"
         )
-        similar = gr.Markdown(elem_id="nearest")
         with gr.Accordion("The detector: what it was trained on, how wrong it is", open=False):
             gr.Markdown(
                 card.read_text(encoding="utf-8") if card.exists() else str(scorer.released.card)
             )
 
         def shown(path):
-            text, picture, rows = look(path, scorer)
-            return text, gr.Image(picture, visible=picture is not None), rows
+            text, picture = look(path, scorer)
+            return text, gr.Image(picture, visible=picture is not None)
 
-        button.click(
-            shown, clip, [text_box, figure, similar], concurrency_limit=1, api_name="score"
-        )
+        button.click(shown, clip, [text_box, figure], concurrency_limit=1, api_name="score")
     return page.queue(max_size=MOST_WAITING)
 
 

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
@@ -109,16 +108,6 @@ def fit_svm(
 def svm_scores(x: np.ndarray, label: np.ndarray, scored: np.ndarray) -> np.ndarray:
     """Train `fit_svm` on features `x` (N, D), then score features `scored` (M, D): (M,)."""
     return fit_svm(x, label).decision_function(scored)
-
-
-def svm_likeness(model: Pipeline, x: np.ndarray) -> np.ndarray:
-    """How much clips resemble the training set of `fit_svm`'s `model`.
-
-    Returns for each row of `x` (N, D) the value of the RBF kernel with the nearest support vector:
-    (N,), 0 for unlike all of them … 1 for equal to one.
-    """
-    svm = model[-1]
-    return rbf_kernel(model[:-1].transform(x), svm.support_vectors_, svm.gamma).max(axis=1)
 
 
 # ---------------------------------------------------------------- boosted trees

@@ -31,7 +31,7 @@ class Profile:
     """A run by name: the profile's is the default of RUN."""
 
     about: str  # one line for --help
-    competition: str  # folder under inputs/
+    competition: str  # folder under inputs/, of those notebooks that read one
     minutes: dict[str, float]  # on two idle cores: "inputs" (downloads too), then each notebook
     notebooks: tuple[str, ...] = RECIPE
     models: dict[str, dict] = field(default_factory=dict)  # name → parameters of 04_finetune
@@ -92,7 +92,7 @@ PROFILES = {
     "detector": Profile(
         about="the released detector, trained on demo pages: what `./run_all.sh predict` scores by",
         competition="mini",
-        minutes={"inputs": 30, "09_detector": 15},
+        minutes={"inputs": 60, "09_detector": 60},
         notebooks=("09_detector",),
         external=("demo_pages",),
     ),

@@ -146,9 +146,9 @@ def run_steps(
 
 
 def inputs_of(chosen: list[Step]) -> tuple[str, list[str]]:
-    """(folder under inputs/, folders under inputs/external/) that the steps of a run read."""
+    """(folder under inputs/ or "", folders under inputs/external/) that the steps of a run read."""
     external = {folder for step in chosen for folder in step.parameters.get("EXTERNAL", [])}
-    return chosen[0].parameters["COMPETITION"], sorted(external)
+    return chosen[0].parameters.get("COMPETITION", ""), sorted(external)
 
 
 def unfinished(chosen: list[Step], todo: list[Step], redo: set[str], run: Path) -> dict[str, str]:
@@ -200,7 +200,7 @@ def get_inputs(competition: str, external: list[str]) -> None:
             )
     if competition in plans.PLANS:
         build.build(competition)
-    elif not (paths.INPUTS / competition / "train_label.txt").exists():
+    elif competition and not (paths.INPUTS / competition / "train_label.txt").exists():
         raise RunError(
             f"{paths.INPUTS / competition}/train_label.txt is missing. Unpack the archive there, "
             f"so that inputs/{competition}/ holds train/, test/ and train_label.txt (see README, "

@@ -116,8 +116,8 @@ def notebook_digest(notebook: Path) -> str:
 def inputs_digest(competition: str, external: list[str]) -> str:
     """Hash of names, sizes and dates of all input files, so that an exchanged clip is noticed."""
     digest = hashlib.sha256()
-    folders = [paths.INPUTS / "external" / name for name in external]
-    for folder in [paths.INPUTS / competition, *folders]:
+    folders = [paths.INPUTS / competition] if competition else []
+    for folder in [*folders, *(paths.INPUTS / "external" / name for name in external)]:
         for path in sorted(p for p in folder.rglob("*") if p.is_file()):
             name, facts = path.relative_to(folder).as_posix(), path.stat()
             digest.update(f"{name} {facts.st_size} {facts.st_mtime_ns}\n".encode())

@@ -42,7 +42,7 @@ def read_given(folder: Path) -> pd.DataFrame:
     """Clips of a folder that holds them already.
 
     Its `key.csv` has the columns `KEY_COLUMNS` (name: a file in `clips/`; label: 1 or bonafide, 0
-    or spoof, codec). Raises PageError for a key of another form.
+    or spoof, codec), and may have `kind`. Raises PageError for a key of another form.
     """
     if not (folder / "key.csv").exists():
         raise PageError(f"{folder}/key.csv is missing: name a folder with key.csv and clips/")
@@ -57,7 +57,7 @@ def read_given(folder: Path) -> pd.DataFrame:
     key["licence"] = key["repo"].map(read_table().groupby("repo")["licence"].first())
     key["file"] = [str(folder / "clips" / name) for name in key["name"]]
     key["name"] = key["name"].str.replace(r"\.\w+$", "", regex=True)
-    return key.fillna({"licence": "unknown"}).assign(kind="page")
+    return key.fillna({"licence": "unknown"}).assign(kind=key.get("kind", "page"))
 
 
 def collect(given: str | None, per_row: int, pages: Pages) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -1,0 +1,158 @@
+"""Figures of notebook 09, each drawn from the tables of the release."""
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from scipy.special import expit, logit
+from scipy.stats import norm
+
+from utils import plots
+from utils.detector.train import results
+
+RATES = np.array([0.01, 0.02, 0.05, 0.1, 0.2, 0.4])  # ticks of a DET curve
+FEWEST = 0.002  # rates below it are drawn as it
+
+
+def parts(table: pd.DataFrame) -> dict[str, tuple[pd.Series, str]]:
+    """Name → (which bona fide clips, colour): of demo pages, and of people."""
+    bonafide = table["label"] == 1
+    return {
+        "bona fide, demo pages": (bonafide & (table["kind"] == "page"), plots.TEST),
+        "bona fide, people": (bonafide & (table["kind"] == "plain"), plots.BONAFIDE),
+    }
+
+
+def det(run: Path, table: pd.DataFrame, threshold: float) -> None:
+    """Misses against false alarms, and the scores of the classes."""
+    fig, (left, right) = plt.subplots(1, 2, figsize=(10, 4))
+    spoof = table.loc[table["label"] == 0, "score"].to_numpy()
+    edges, bins = np.quantile(table["score"], np.linspace(0, 1, 400)), np.linspace(-8, 8, 49)
+    label = f"spoof ({len(spoof)})"
+    shape = {"density": True, "histtype": "step", "lw": 2}
+    right.hist(spoof.clip(-8, 8), bins, color=plots.SPOOF, label=label, **shape)
+    for name, (rows, colour) in parts(table).items():
+        own = table.loc[rows, "score"].to_numpy()
+        if not len(own):
+            continue
+        alarms = np.array([(own <= edge).mean() for edge in edges]).clip(FEWEST, 1 - FEWEST)
+        misses = np.array([(spoof > edge).mean() for edge in edges]).clip(FEWEST, 1 - FEWEST)
+        left.plot(norm.ppf(alarms), norm.ppf(misses), color=colour, label=name)
+        at = [np.mean(own <= logit(threshold)), np.mean(spoof > logit(threshold))]
+        left.plot(*norm.ppf(np.clip(at, FEWEST, 1 - FEWEST)), "*", color=colour, ms=12)
+        name = f"{name} ({len(own)})"
+        right.hist(own.clip(-8, 8), bins, color=colour, label=name, **shape)
+    for set_ticks in (left.set_xticks, left.set_yticks):
+        set_ticks(norm.ppf(RATES), [f"{rate:.0%}" for rate in RATES])
+    limits = norm.ppf([0.008, 0.5])
+    left.set(xlabel="bona fide called spoof", ylabel="spoofs missed", xlim=limits, ylim=limits)
+    left.set_title("Fewer false alarms cost more misses\n(DET; star: released threshold)")
+    left.legend(fontsize=9)
+    right.axvline(logit(threshold), color="black", ls="--", label="released threshold")
+    right.set(title="Scores of owners left out", xlabel="log-odds of bona fide", ylabel="density")
+    right.legend(fontsize=8)
+    plots.save(run, "det")
+
+
+def candidates(run: Path, table: pd.DataFrame) -> None:
+    """EER of each candidate with its interval."""
+    fig, axis = plt.subplots(figsize=(9, 2.8))
+    names = {"eer": "value", "eer_low": "low", "eer_high": "high"}
+    plots.intervals(axis, table.rename(columns=names))
+    axis.set(title="Both encoders, and a line is enough")
+    axis.set(xlabel="EER on owners left out (95 %)")
+    plots.save(run, "candidates")
+
+
+def learning(run: Path, curve: pd.DataFrame) -> tuple[float, float]:
+    """EER against owners that train; returns (start, slope) of a line over log2 of the owners."""
+    fig, axis = plt.subplots(figsize=(8, 3.6))
+    ends = np.array([curve["owners"].min(), 4 * curve["owners"].max()])
+    lines = {}
+    for name, colour in (("line", plots.BONAFIDE), ("RBF likeness", plots.SPOOF)):
+        rows = curve[curve["model"] == name]
+        slope, start = lines[name] = np.polyfit(np.log2(rows["owners"]), rows["eer"], 1)
+        label = f"{name}: {slope:+.3f} with each doubling"
+        axis.plot(rows["owners"], rows["eer"], "o", color=colour, label=label)
+        axis.plot(ends, start + slope * np.log2(ends), ls="--", color=colour, lw=1)
+    axis.set_xscale("log", base=2)
+    ticks = [25, 50, 100, 200, 400, 800, 1600]
+    axis.set_xticks(ticks, ticks)
+    axis.set(title="Each doubling of owners takes errors away")
+    axis.set(xlabel="owners that train (log scale)", ylabel="EER on owners left out")
+    axis.legend()
+    plots.save(run, "learning")
+    slope, start = lines["line"]
+    return start, slope
+
+
+def audit(run: Path, table: pd.DataFrame) -> None:
+    """AUC of packaging alone, before and after the chain."""
+    fig, axes = plt.subplots(1, 2, figsize=(10, 3.6), sharex=True)
+    for axis, (stage, rows) in zip(axes, table.groupby("stage", sort=False), strict=False):
+        shown = rows.set_index("feature_group").rename(columns={"auc": "value"})
+        plots.intervals(axis, shown)
+        axis.axvline(0.5, color=plots.GREY, ls="--")
+        axis.set_title(f"{stage} the chain ({rows['clips'].iloc[0]:.0f} clips)")
+        axis.set_xlabel("AUC of packaging alone (0.5: a coin)")
+    plots.save(run, "audit")
+
+
+def calibration(run: Path, curve: pd.DataFrame, ece: float, table: pd.DataFrame, threshold: float):
+    """Stated against true share of bona fide, and error rates against the threshold."""
+    fig, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8))
+    left.plot([0, 1], [0, 1], color=plots.GREY, ls="--", label="perfect")
+    name = f"owners left out, ECE {ece:.3f}"
+    left.plot(curve["stated"], curve["bonafide"], "o-", color=plots.BONAFIDE, label=name)
+    left.set(title="The probability means what it says", xlabel="stated probability of bona fide")
+    left.set(ylabel="share that is bona fide")
+    left.legend()
+    grid = np.linspace(0.02, 0.98, 97)
+    p, spoof = expit(table["score"].to_numpy()), (table["label"] == 0).to_numpy()
+    missed = [(p[spoof] > value).mean() for value in grid]
+    right.plot(grid, missed, color=plots.SPOOF, label="spoofs missed")
+    for name, (rows, colour) in parts(table).items():
+        called = [(p[rows] <= value).mean() for value in grid] if rows.any() else []
+        right.plot(grid[: len(called)], called, color=colour, label=f"{name}, called spoof")
+    right.axvline(threshold, color="black", ls="--", label="released")
+    right.set(title="Errors against the threshold", xlabel="threshold on p(bona fide)")
+    right.set(ylabel="share of clips")
+    right.legend(fontsize=9)
+    plots.save(run, "calibration")
+
+
+def errors(run: Path, by_family: pd.DataFrame, by_language: pd.DataFrame) -> None:
+    """Share of clips decided wrongly, by family of systems and by language."""
+    fig, (left, right) = plt.subplots(1, 2, figsize=(10, 5.2))
+    rows = by_family.sort_values("errors")
+    names = [f"{row.group} ({row.clips})" for row in rows.itertuples()]
+    left.barh(names, rows["errors"], color=[plots.COLOURS[label] for label in rows["label"]])
+    left.set(title="By family of systems (clips)", xlabel="decided wrongly")
+    sizes = by_language.groupby("group")["clips"].sum().sort_values().tail(16)
+    place = np.arange(len(sizes))
+    for label, shift in ((1, 0.2), (0, -0.2)):
+        own = by_language[by_language["label"] == label].set_index("group")["errors"]
+        values = own.reindex(sizes.index)
+        right.barh(place + shift, values, 0.4, color=plots.COLOURS[label], label=plots.NAMES[label])
+    right.set_yticks(place, [f"{name} ({count})" for name, count in sizes.items()])
+    right.set(title="By language (clips)", xlabel="decided wrongly")
+    right.legend()
+    plots.save(run, "errors")
+
+
+def systems(run: Path, table: pd.DataFrame) -> None:
+    """A map: the mean statistics of each system on two principal components."""
+    families = results.families(table.index.to_series(), table["label"])
+    fig, axis = plt.subplots(figsize=(8, 5))
+    colours = iter(plt.get_cmap("tab10").colors)
+    for name, rows in table.groupby(families):
+        own = name == "bona fide"
+        style = {"s": 120, "marker": "*", "color": "black", "zorder": 3}
+        if not own:
+            style = {"s": 16, "color": next(colours)}
+        axis.scatter(rows["x"], rows["y"], label=f"{name} ({len(rows)})", **style)
+    axis.set(title="Systems lie on all sides of recordings", xlabel="first principal component")
+    axis.set(ylabel="second")
+    axis.legend(fontsize=8, ncols=2)
+    plots.save(run, "systems")

@@ -1,0 +1,190 @@
+"""The encoders of the detector as one ONNX file: 16 kHz waves in, pooled statistics out.
+
+One level, the log-mels, the layers of Whisper base and of CAM++ that the detector reads, and the
+pooling all lie in the graph, so a program without PyTorch gets the same statistics. Spectra are
+convolutions with sines and cosines: all that comes before their power is linear. White noise of
+`FLOOR_DBFS` is added to the power of every band: below it lie the rounding of a file's samples, of
+a resampler and of this program, which say nothing about how speech was made.
+
+`write` makes the file, which holds weights of Whisper (MIT) and of CAM++ (Apache-2.0).
+"""
+
+import tempfile
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from utils import paths
+from utils.audio.log_mels import MODEL_RATE, mel_bank
+from utils.detector.embedding import PEAK
+from utils.models import encoders
+
+WHISPER_LAYERS = 3  # beside the convolutions, which are depth 0
+LONGEST_S = 15  # s, of a wave: so many position embeddings are in the file
+FLOOR_DBFS = -75.0
+FRAME, HOP = 400, 160  # samples, of both log-mels
+HALF_FROM = 4096  # weights: larger arrays are stored in half precision
+
+
+def fourier(taps: np.ndarray, size: int) -> torch.Tensor:
+    """Weights, float32 (2 · bins, 1, samples), of a convolution: cosines, then sines.
+
+    taps: (samples, samples) what is done to the samples of a frame before its transform of `size`.
+    """
+    angle = 2 * np.pi / size * np.outer(np.arange(size // 2 + 1), np.arange(len(taps)))
+    waves = np.concatenate([np.cos(angle), -np.sin(angle)]) @ taps
+    return torch.from_numpy(waves[:, None].astype(np.float32))
+
+
+def whisper_taps() -> np.ndarray:
+    """Whisper's window."""
+    return np.diag(torch.hann_window(FRAME, dtype=torch.float64).numpy())
+
+
+def kaldi_taps() -> np.ndarray:
+    """Kaldi's steps for a frame: scale of 16 bits, less its mean, pre-emphasis, Povey's window."""
+    centred = np.eye(FRAME) - 1 / FRAME
+    emphasised = centred - 0.97 * np.concatenate([centred[:1], centred[:-1]])
+    window = torch.hann_window(FRAME, periodic=False, dtype=torch.float64).pow(0.85).numpy()
+    return 32768 * window[:, None] * emphasised
+
+
+class LogMel(nn.Module):
+    """Mel power of frames of 16 kHz waves and the noise floor: (B, samples) → (B, frames, 80)."""
+
+    def __init__(self, taps: np.ndarray, size: int, low_hz: float, scale: str, floor_dbfs: float):
+        super().__init__()
+        waves, bank = fourier(taps, size), mel_bank(size // 2 + 1, 80, low_hz, 8000, scale)
+        noise = waves.double().square().sum(dim=(1, 2)).view(2, -1).sum(dim=0)
+        self.register_buffer("waves", waves)
+        self.register_buffer("bank", bank)
+        self.register_buffer("floor", 10 ** (floor_dbfs / 10) * (noise.float() @ bank))
+
+    def forward(self, wave: torch.Tensor) -> torch.Tensor:
+        cosine, sine = F.conv1d(wave[:, None], self.waves, stride=HOP).chunk(2, dim=1)
+        return (cosine.square() + sine.square()).transpose(1, 2) @ self.bank + self.floor
+
+
+class Statistics(nn.Module):
+    """16 kHz waves of one length (B, samples) → pooled statistics (B, 11712).
+
+    Of Whisper's depths 0 … 3 (512 channels each), then of those of CAM++ (320, 256, 768, 512):
+    mean, standard deviation and mean absolute delta between frames of each channel, as
+    `frozen_features.pool` gives them for waves whose peak is `PEAK`. Waves last 0.25 s to
+    `LONGEST_S`.
+    """
+
+    def __init__(self, floor_dbfs: float = FLOOR_DBFS):
+        super().__init__()
+        whisper = encoders.load("whisper-base", WHISPER_LAYERS)
+        self.conv1, self.conv2, self.layers = whisper.conv1, whisper.conv2, whisper.layers
+        positions = whisper.embed_positions.weight[: LONGEST_S * MODEL_RATE // HOP // 2]
+        self.register_buffer("positions", positions.detach().clone())
+        self.network = encoders.load("campplus").network
+        self.whisper_mel = LogMel(whisper_taps(), FRAME, 0, "slaney", floor_dbfs)
+        self.kaldi_mel = LogMel(kaldi_taps(), 512, 20, "kaldi", floor_dbfs)
+        self.eval()
+
+    def forward(self, wave: torch.Tensor) -> torch.Tensor:
+        wave = PEAK * wave / wave.abs().amax(dim=1, keepdim=True).clamp(min=1e-9)
+        return torch.cat([pool(x) for x in self.whisper(wave) + self.campplus(wave)], dim=1)
+
+    def whisper(self, wave: torch.Tensor) -> list[torch.Tensor]:
+        """Depths 0 … 3 of Whisper, (B, frames, 512) each."""
+        padded = F.pad(wave[:, None], (FRAME // 2, FRAME // 2), mode="reflect")[:, 0]
+        log = self.whisper_mel(padded)[:, :-1].clamp(min=1e-10).log10()
+        log = (torch.maximum(log, log.amax(dim=(1, 2), keepdim=True) - 8) + 4) / 4
+        log = log[:, : log.shape[1] // 2 * 2].transpose(1, 2)
+        x = F.gelu(self.conv2(F.gelu(self.conv1(log)))).transpose(1, 2)
+        depths = [x + self.positions[: x.shape[1]]]
+        for layer in self.layers:
+            x = layer(depths[-1], attention_mask=None)
+            depths.append(x[0] if isinstance(x, tuple) else x)
+        return depths
+
+    def campplus(self, wave: torch.Tensor) -> list[torch.Tensor]:
+        """Depths 0 … 3 of CAM++, (B, frames, 320 … 768)."""
+        log = self.kaldi_mel(wave).clamp(min=1.1920929e-07).log()
+        lower = self.network.lower((log - log.mean(dim=1, keepdim=True)).transpose(1, 2))
+        return [x.transpose(1, 2) for x in (*lower, self.network.upper(lower[-1]))]
+
+
+def pool(x: torch.Tensor) -> torch.Tensor:
+    """`frozen_features.pool` of one depth without padding: (B, frames, D) → (B, 3 · D)."""
+    mean = x.mean(dim=1)
+    deviation = ((x - mean[:, None]).square().mean(dim=1) + 1e-6).sqrt()
+    return torch.cat([mean, deviation, (x[:, 1:] - x[:, :-1]).abs().mean(dim=1)], dim=1)
+
+
+def write(path: Path, eight_bits: bool = True, floor_dbfs: float = FLOOR_DBFS) -> None:
+    """Write `Statistics` as an ONNX file with input `wave` and output `statistics`.
+
+    eight_bits: round the weights of matrix products to 8 bits and store the others in half
+    precision; otherwise everything is stored as it is.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        exact, rounded = f"{folder}/exact.onnx", f"{folder}/rounded.onnx"
+        _export(Statistics(floor_dbfs), exact)
+        if eight_bits:
+            _round(exact, rounded)
+        with paths.whole(path) as temporary:
+            temporary.write_bytes(Path(rounded if eight_bits else exact).read_bytes())
+
+
+def _export(module: nn.Module, path: str) -> None:
+    trial = torch.from_numpy(np.random.default_rng(0).standard_normal((2, 40000))).float()
+    with warnings.catch_warnings(), torch.no_grad():
+        # PyTorch will remove export by tracing: requirements.txt says so beside the pin
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            module,
+            (trial,),
+            path,
+            dynamo=False,
+            opset_version=17,
+            input_names=["wave"],
+            output_names=["statistics"],
+            dynamic_axes={"wave": {0: "clips", 1: "samples"}, "statistics": {0: "clips"}},
+        )
+
+
+def _round(exact: str, rounded: str) -> None:
+    """8 bits for weights of matrix products, half precision for what is large beside them."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    quantize_dynamic(
+        exact,
+        rounded,
+        op_types_to_quantize=["MatMul"],
+        per_channel=True,
+        weight_type=QuantType.QInt8,
+        nodes_to_exclude=_products_of_banks(exact),
+    )
+    model = onnx.load(rounded)
+    for weight in list(model.graph.initializer):
+        array, name = numpy_helper.to_array(weight), weight.name
+        if weight.data_type == TensorProto.FLOAT and array.size >= HALF_FROM:
+            half = numpy_helper.from_array(array.astype(np.float16), f"{name}_half")
+            model.graph.initializer.remove(weight)
+            model.graph.initializer.append(half)
+            cast = helper.make_node("Cast", [half.name], [name], to=TensorProto.FLOAT)
+            model.graph.node.insert(0, cast)
+    onnx.checker.check_model(model)
+    onnx.save(model, rounded)
+
+
+def _products_of_banks(path: str) -> list[str]:
+    """Names of the products with mel banks: powers span ten decades, which 8 bits cannot."""
+    import onnx
+
+    graph = onnx.load(path).graph
+    banks = {w.name for w in graph.initializer if tuple(w.dims) in ((201, 80), (257, 80))}
+    found = [node.name for node in graph.node if banks & set(node.input)]
+    assert len(found) == 2, f"{len(found)} products with mel banks, expected 2"
+    return found

@@ -1,0 +1,245 @@
+"""Train the detector from clips of demo pages, and score every owner by heads that never met it.
+
+    python -m utils.sources.demo_pages         # the clips
+    python -m utils.detector.train.release     # outputs/detector/detector/
+
+writes what `utils/detector/detector.py` opens (`encoders.onnx`, `heads.npz`, `card.json`) and what
+notebook 09 evaluates: `scores.csv` (see `results`), `candidates.csv`, `learning.csv`,
+`corpora.csv`, `segments.csv`, `systems.csv`, `audit.csv`. Statistics of clips are cached.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from utils import metrics, parallel, paths
+from utils.detector import detector, embedding
+from utils.detector.embedding import NARROW, WIDE
+from utils.detector.train import graph, heads, material, partial, results, studies
+from utils.detector.train.studies import SEED
+from utils.evaluation import calibration
+
+TIMELINE_CLIPS = 600  # whose windows calibrate the timeline
+FALSE_ALARMS = 0.05  # on plain recordings, at the released threshold
+PARTLY_SPOOFED = 2  # recordings of each owner
+
+
+class Trained:
+    """Heads of one band: the released one, and those of the folds, calibrated."""
+
+    def __init__(self, clips: pd.DataFrame, x: np.ndarray, scored: np.ndarray | None = None):
+        """Train on statistics `x` of `clips` (a row each, with `fold`).
+
+        scored: which rows (N,) are clips as they are; the others are copies, which train only.
+        """
+        label, owner = clips["label"].to_numpy(), clips["owner"].to_numpy()
+        self.fold = clips["fold"].to_numpy()
+        weight = heads.clip_weights(owner, label)
+        statistics = heads.Clips(x)
+        self.lines = heads.lines_of_folds(statistics, label, weight, self.fold)
+        self.scored = np.ones(len(clips), bool) if scored is None else scored
+        self.raw = heads.scores_of_folds(self.lines, x, self.fold)
+        rows = self.scored
+        self.platt = calibration.fit_platt(self.raw[rows], label[rows], balanced=True)
+        self.log_odds = self.platt.log_odds(self.raw)
+        line = statistics.line(np.arange(len(label)), label, weight)
+        self.weight = (line.weight * self.platt.slope).astype(np.float32)
+        self.bias = float(line.bias * self.platt.slope + self.platt.offset)
+        self.window = calibration.Platt(1.0, 0.0)
+
+    def fold_log_odds(self, x: np.ndarray, fold: np.ndarray) -> np.ndarray:
+        """Calibrated log-odds of further statistics by the heads of the folds."""
+        return self.platt.log_odds(heads.scores_of_folds(self.lines, x, fold))
+
+    def head(self) -> detector.Head:
+        """What is released."""
+        return detector.Head(self.weight, self.bias, self.window.slope, self.window.offset)
+
+
+def train(clips: pd.DataFrame, encoders: Path) -> tuple[pd.DataFrame, dict[str, Trained]]:
+    """(the table of scores, heads by band) of clips with facts and folds."""
+    files = clips["path"].tolist()
+    narrow = Trained(clips, material.statistics(files, encoders, NARROW))
+    reaches = clips["bandwidth_hz"] >= embedding.WIDE_FROM_HZ
+    holding = clips[reaches].reset_index(drop=True)
+    some = holding["path"].tolist()
+    # low-passed copies of both classes: where the sound ends must not tell the class
+    both = [material.statistics(some, encoders, kind) for kind in (WIDE, "low-passed")]
+    doubled = pd.concat([holding, holding], ignore_index=True)
+    original = np.arange(len(doubled)) < len(holding)
+    wide = Trained(doubled, np.concatenate(both), original)
+    table = clips.assign(score_8khz=narrow.log_odds, score_16khz=np.nan)
+    table.loc[reaches.to_numpy(), "score_16khz"] = wide.log_odds[original]
+    table["score"] = table["score_16khz"].fillna(table["score_8khz"])
+    return table, {NARROW: narrow, WIDE: wide}
+
+
+def window_log_odds(
+    waves: list[np.ndarray], fold: np.ndarray, encoders: Path, trained: Trained, band: str
+) -> list[np.ndarray]:
+    """Log-odds of each window of waves, by the heads that saw nothing of their fold."""
+    jobs = parallel.map_chunks(_window_statistics, waves, 20, str(encoders), band, label="windows")
+    return [
+        trained.fold_log_odds(x, np.full(len(x), number))
+        for x, number in zip(jobs, fold, strict=True)
+    ]
+
+
+def _window_statistics(waves: list[np.ndarray], encoders: str, band: str) -> list[np.ndarray]:
+    session, result = embedding.Encoders(Path(encoders)), []
+    for wave in waves:
+        parts = [wave[cut] for cut in detector.windows(len(wave))]
+        heard = parts if band == WIDE else [embedding.telephone_band(part) for part in parts]
+        result.append(np.concatenate([session.statistics(part[None]) for part in heard]))
+    return result
+
+
+def calibrate_windows(
+    table: pd.DataFrame, encoders: Path, trained: Trained, band: str, column: str
+) -> tuple[calibration.Platt, float]:
+    """(calibration of windows, share of clips whose timeline and score decide alike).
+
+    Windows count by their clip: each clip weighs the same.
+    """
+    rows = table[table[column].notna()]
+    rows = rows.sample(min(TIMELINE_CLIPS, len(rows)), random_state=SEED)
+    waves = [material.read_wave(path) for path in rows["path"]]
+    logits = window_log_odds(waves, rows["fold"].to_numpy(), encoders, trained, band)
+    mean = np.array([values.mean() for values in logits])
+    # a line through the clips: the mean of the windows says what the score of the clip says
+    slope, offset = np.polyfit(mean, rows[column], 1)
+    agree = np.sign(slope * mean + offset) == np.sign(rows[column])
+    return calibration.Platt(float(slope), float(offset)), float(agree.mean())
+
+
+def partly_spoofed(table: pd.DataFrame, encoders: Path, trained: Trained, threshold: float):
+    """`partial.segment_table` of recordings whose middle is fake, scored by the narrow head."""
+    rows = table.groupby(["owner", "label"]).head(12)
+    waves = [material.read_wave(path) for path in rows["path"]]
+    label, owner = rows["label"].to_numpy(), rows["owner"].to_numpy()
+    made = partial.partly_spoofed_recordings(waves, label, owner, PARTLY_SPOOFED, SEED)
+    fold_of = rows.groupby("owner")["fold"].first()
+    fold = np.array([fold_of[name] for name, _, _ in made])
+    logits = window_log_odds([wave for _, wave, _ in made], fold, encoders, trained, NARROW)
+    steps = []
+    for (name, wave, spoof), values in zip(made, logits, strict=True):
+        log_odds = detector.by_step(len(wave), trained.window.log_odds(values))
+        p = 1 / (1 + np.exp(-log_odds))
+        steps.append(pd.DataFrame({"owner": name, "spoof": spoof, "p": p}))
+    return partial.segment_table(pd.concat(steps), threshold, SEED), len(made)
+
+
+def card_of(table: pd.DataFrame, trained: dict, facts: dict) -> dict:
+    """The card: what is released, on what it was trained, how good it is on owners left out."""
+    threshold = results.threshold_for(table, FALSE_ALARMS)
+    stated = results.calibrated_out_of_fold(
+        table["score"].to_numpy(), table["label"].to_numpy(), table["owner"].to_numpy()
+    )
+    log_odds = np.log(stated / (1 - stated))
+    plain, rates = table[table["kind"] == "plain"], results.rates(table, threshold)
+    return {
+        "encoders": "Whisper base (convolutions, layers 1-3) and CAM++ (front end, two blocks)",
+        "head": f"logistic regression, C = {heads.C}, weights of owners",
+        "probability": "of bona fide, where half of all clips are",
+        "threshold": round(threshold, 4),
+        "threshold_from": f"{FALSE_ALARMS:.0%} of recordings of people (owners left out) are below",
+        "wide_from_hz": embedding.WIDE_FROM_HZ,
+        "trained_on": {
+            "clips": len(table),
+            "bonafide": int(table["label"].sum()),
+            "owners": int(table["owner"].nunique()),
+            "owners_of_plain_recordings": int(plain["owner"].nunique()),
+            "systems": int(table.loc[table["label"] == 0, "system"].str.lower().nunique()),
+            "languages": len(set(table["language"]) - {"und", "mul"}),
+        },
+        "owners_left_out": {
+            name: {k: round(float(v), 4) for k, v in results.quality(table, column).items()}
+            for name, column in (("8 kHz", "score_8khz"), ("16 kHz", "score_16khz"))
+        },
+        "ece": round(metrics.ece(table["label"], stated, balanced=True), 4),
+        "cllr": round(metrics.cllr(table["label"], log_odds), 4),
+        "recall_bonafide": round(1 - rates["false_alarms"], 4),
+        "recall_spoof": round(1 - rates["misses"], 4),
+        "rates": {k: round(float(v), 4) for k, v in rates.items()},
+        "seed": SEED,
+        "limits": "nobody checked the labels by ear; no evidence in a court",
+    } | facts
+
+
+def release(clips: pd.DataFrame, out: Path, compare: bool) -> dict:
+    """Train, and write everything; returns the card. compare: also what notebook 09 compares."""
+    encoders = out / "encoders.onnx"
+    table, trained = train(clips, encoders)
+    x = material.statistics(clips["path"].tolist(), encoders, NARROW)
+    facts = {"timeline_agrees": {}}
+    for band, column in ((NARROW, "score_8khz"), (WIDE, "score_16khz")):
+        one = trained[band]
+        one.window, agrees = calibrate_windows(table, encoders, one, band, column)
+        facts["timeline_agrees"][band] = round(agrees, 4)
+    threshold = results.threshold_for(table, FALSE_ALARMS)
+    segments, made = partly_spoofed(table, encoders, trained[NARROW], threshold)
+    facts["segment_eer"] = round(float(segments.loc["timeline", "segment_eer"]), 4)
+    facts["partly_spoofed_recordings"] = made
+    detector.save_heads(out / "heads.npz", {band: one.head() for band, one in trained.items()})
+    card = card_of(table, trained, facts)
+    paths.write_json(out / "card.json", card)
+    write_scores(table, out / "scores.csv")
+    tables = {"segments": segments, "systems": studies.system_map(table, x)}
+    if compare:
+        tables["corpora"] = studies.without_corpora(clips, x)
+        tables["learning"] = studies.learning_curve(clips, x).set_index("model")
+        tables["candidates"] = studies.candidates(clips, x, table["score_8khz"].to_numpy())
+        tables["audit"] = studies.audits(clips).set_index("stage")
+    for name, frame in tables.items():
+        frame.to_csv(out / f"{name}.csv", float_format="%.4f")
+    return card
+
+
+def write_scores(table: pd.DataFrame, path: Path) -> None:
+    """The table of `results`: no audio, no features."""
+    table = table.assign(id=table["id"].str.extract(r"(\w{12})\w*\.wav$")[0])
+    columns = ["id", "owner", "system", "language", "label", "kind", "corpus", "seconds"]
+    columns += ["bandwidth_hz", "fold", "score_8khz", "score_16khz"]
+    with paths.whole(path) as temporary:
+        table[columns].to_csv(temporary, index=False, float_format="%.4g")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m utils.detector.train.release",
+        description=__doc__.split("\n")[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    external = paths.INPUTS / "external" / "demo_pages"
+    parser.add_argument("--clips", type=Path, default=external, help="folder of the clips")
+    out = paths.OUTPUTS / "detector" / "detector"
+    parser.add_argument("--out", type=Path, default=out, help="folder to write")
+    parser.add_argument("--folds", type=int, default=heads.FOLDS, help="owners left out at once")
+    parser.add_argument("--quick", action="store_true", help="the detector, without the studies")
+    options = parser.parse_args(argv)
+    if not (options.clips / "meta.csv").exists():
+        print(
+            f"FAILED: {options.clips}/meta.csv is missing: python -m utils.sources.demo_pages",
+            file=sys.stderr,
+        )
+        return 1
+    options.out.mkdir(parents=True, exist_ok=True)
+    encoders = options.out / "encoders.onnx"
+    if not encoders.exists():
+        graph.write(encoders)
+    clips = material.with_facts(material.read_clips(options.clips))
+    clips["fold"] = heads.owner_folds(
+        clips["label"].to_numpy(), clips["owner"].to_numpy(), SEED, options.folds
+    )
+    card = release(clips, options.out, not options.quick)
+    print(json.dumps(card, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

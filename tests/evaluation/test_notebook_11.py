@@ -9,7 +9,7 @@ from utils.evaluation import leave_out
 
 @pytest.mark.slow
 def test_the_ablation_runs_on_a_few_clips(smoke_inputs, tmp_path):
-    pages = helpers.stand_in_pages(tmp_path / "pages", smoke_inputs)
+    pages = helpers.stand_in_pages(tmp_path / "pages", smoke_inputs, clips=80)
     settings = helpers.settings(
         RUN="ablation", COMPETITION="smoke", SEEDS=[1], FOLDS=2, TUNED_LAYERS=[1], REPEATS=20
     )

@@ -9,7 +9,7 @@ import pytest
 
 from tests import helpers
 
-PARTS = 9  # the inputs, then eight notebooks: each is killed once
+PARTS = range(0, 9, 2)  # of the inputs and then eight notebooks, those that are killed once
 
 
 def killed(home, cache, part, delay):
@@ -31,9 +31,9 @@ def killed(home, cache, part, delay):
 
 
 @pytest.mark.slow
-def test_a_run_killed_in_each_of_its_parts_goes_on_to_the_same_results(smoke_run, tmp_path):
+def test_a_run_killed_in_many_of_its_parts_goes_on_to_the_same_results(smoke_run, tmp_path):
     rng = np.random.default_rng(20)
-    moments = [(part, rng.uniform(0, smoke_run.seconds[part])) for part in range(PARTS)]
+    moments = [(part, rng.uniform(0, smoke_run.seconds[part])) for part in PARTS]
     home, cache = tmp_path / "home", helpers.empty_cache(tmp_path / "cache")
     for part, delay in moments:
         while not killed(home, cache, part, delay):

@@ -145,7 +145,8 @@ def test_broken_test_clips_are_listed_and_nothing_is_submitted(smoke_run, tmp_pa
     sf.write(clips[2], np.full(8000, np.nan, np.float32), 8000, subtype="FLOAT")
     clips[3].unlink()
     (home / "submissions" / "smoke.csv").unlink()
-    done = helpers.run_command(home, cache=smoke_run.cache)
+    some = [word for number in ("02", "04", "05", "06", "07") for word in ("--only", number)]
+    done = helpers.run_command(home, *some, cache=smoke_run.cache)
     assert done.returncode == 1
     for word in ("07_vote", "4 test clips have no decision", clips[0].name, "MISSING_AS"):
         assert word in done.stdout

@@ -82,11 +82,13 @@ def trim(wave: np.ndarray) -> np.ndarray:
     return wave[loud_part(wave)]
 
 
-def trim_quiet(wave: np.ndarray, rate: int, part: float = 0.02, margin_s: float = 0.1):
-    """Cut the ends of a wave where no sample exceeds `part` of its peak, but for `margin_s`."""
+def between_quiet_ends(
+    wave: np.ndarray, rate: int, part: float = 0.02, margin_s: float = 0.1
+) -> slice:
+    """Samples from the first to the last over `part` of the peak, and `margin_s` around them."""
     loud = np.flatnonzero(np.abs(wave) > part * np.abs(wave).max())
     margin = int(margin_s * rate)
-    return wave[max(0, loud[0] - margin) : loud[-1] + 1 + margin]
+    return slice(max(0, int(loud[0]) - margin), min(len(wave), int(loud[-1]) + 1 + margin))
 
 
 def middle(wave: np.ndarray, samples: int) -> np.ndarray:

@@ -165,9 +165,8 @@ class Detector:
     def statistics(self, waves: list[np.ndarray], band: str, fill: bool = False) -> np.ndarray:
         """Statistics of the encoders, float32 (N, D), of 16 kHz waves as a head hears them.
 
-        fill: short ones are repeated (`embedding.filled`).
-
-        No other method runs the encoders: the rest is arithmetic on what this one returns.
+        fill: short ones are repeated (`embedding.filled`). No other method runs the encoders: the
+        rest is arithmetic on what this one returns.
         """
         heard = waves if band == WIDE else [embedding.telephone_band(wave) for wave in waves]
         if fill:
@@ -182,9 +181,8 @@ class Detector:
         """
         check(wave)
         band = band or self.band(wave)
-        inner = dsp.trim_quiet(wave, RATE)
-        start = int(np.flatnonzero(np.abs(wave) > 0.02 * np.abs(wave).max())[0])
-        start = max(0, start - int(0.1 * RATE))
+        sounding = dsp.between_quiet_ends(wave, RATE)
+        inner, start = wave[sounding], sounding.start
         cuts = embedding.pieces(len(inner))
         cuts = [cut for cut, heard in zip(cuts, audible(inner, cuts), strict=True) if heard]
         waves = [inner[first:last] for first, last in cuts]

@@ -92,7 +92,7 @@ PROFILES = {
     "detector": Profile(
         about="the released detector, trained on demo pages: what `./run_all.sh predict` scores by",
         competition="mini",
-        minutes={"inputs": 60, "09_detector": 60},
+        minutes={"inputs": 60, "09_detector": 60},  # from its parts, never timed as a whole
         notebooks=("09_detector",),
         external=("demo_pages",),
     ),

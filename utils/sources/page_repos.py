@@ -26,7 +26,6 @@ from utils.audio import dsp, reading
 from utils.code_digest import code_digest
 
 LONGEST_S, SHORTEST_S, PEAK = 6.0, 1.0, 0.7
-QUIET = 0.02  # of the peak: ends below it are cut
 WIDE_RATE = 16_000  # Hz, the highest rate of a clip
 MOST_PER_LABEL = 40  # clips of one repository and label
 TRIES = 3  # files that are tried for each clip that a row may give
@@ -162,7 +161,7 @@ def conditioned(wave: np.ndarray, rate: int, name: str) -> tuple[np.ndarray, int
     Quiet ends are cut at 2 % of the peak, the middle 6 s are kept, at `WIDE_RATE` at most, with one
     peak. Raises AudioError, naming `name`, for less than `SHORTEST_S`.
     """
-    wave = dsp.middle(dsp.trim_quiet(wave, rate, QUIET), int(LONGEST_S * rate))
+    wave = dsp.middle(wave[dsp.between_quiet_ends(wave, rate)], int(LONGEST_S * rate))
     if len(wave) < SHORTEST_S * rate:
         raise dsp.AudioError(f"{name}: {len(wave) / rate:.2f} s is under {SHORTEST_S:.0f} s")
     target = WIDE_RATE if rate > dsp.RATE else dsp.RATE
@@ -172,14 +171,14 @@ def conditioned(wave: np.ndarray, rate: int, name: str) -> tuple[np.ndarray, int
 
 def packaging(wave: np.ndarray, rate: int) -> dict[str, float]:
     """What a file is like before it is conditioned, for an audit of shortcuts."""
-    loud = np.flatnonzero(np.abs(wave) > QUIET * np.abs(wave).max())
+    loud = dsp.between_quiet_ends(wave, rate, margin_s=0)
     facts = {
         "native_hz": rate,
         "native_s": len(wave) / rate,
         "native_peak": float(np.abs(wave).max()),
         "native_dbfs": dsp.dbfs(wave),
-        "native_lead_s": loud[0] / rate,
-        "native_tail_s": (len(wave) - 1 - loud[-1]) / rate,
+        "native_lead_s": loud.start / rate,
+        "native_tail_s": (len(wave) - loud.stop) / rate,
     }
     return {name: round(value, 3) for name, value in facts.items()}
 

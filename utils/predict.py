@@ -8,7 +8,7 @@ The code lies in `utils/detector/`; nothing inside the project imports this modu
 
 import sys
 
-from utils.detector.command import main
+from utils.detector.batch.command import main
 from utils.detector.scoring import load_detector, show
 
 __all__ = ["load_detector", "main", "show"]

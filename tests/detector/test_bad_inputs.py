@@ -15,7 +15,8 @@ import soundfile as sf
 
 from tests import helpers
 from utils.audio import reading
-from utils.detector import command, scoring
+from utils.detector import scoring
+from utils.detector.batch import command
 
 FILES_PER_KIND = 14
 

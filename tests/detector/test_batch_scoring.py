@@ -12,7 +12,8 @@ import pytest
 
 from utils import code_digest, paths
 from utils.audio import dsp, reading
-from utils.detector import batch_scoring, scoring
+from utils.detector import scoring
+from utils.detector.batch import batch_scoring
 from utils.evaluation import benchmark
 
 
@@ -90,7 +91,7 @@ def test_rows_of_a_shard_are_written_as_csv(files, tmp_path):
 SLOW = """
 import sys, time
 from pathlib import Path
-from utils.detector import batch_scoring
+from utils.detector.batch import batch_scoring
 
 batch_scoring.SHARD_FILES = 2
 batch_scoring.code_digest = lambda *functions, settings: "a digest"
@@ -175,7 +176,8 @@ def test_kept_shards_are_not_taken_for_those_of_another_detector(toy, tmp_path):
 def test_the_key_of_kept_shards_follows_all_code_that_decides_a_score(definition):
     """A list of files kept by hand missed detector, features, language and scorer."""
     source = (
-        "from utils.detector import batch_scoring, scoring\n"
+        "from utils.detector import scoring\n"
+        "from utils.detector.batch import batch_scoring\n"
         "scoring.Scorer, batch_scoring._score_shard"
     )
     assert f"utils.{definition}" in code_digest.reached(source)

@@ -13,7 +13,7 @@ import soundfile as sf
 
 from utils import paths
 from utils.audio import dsp, reading
-from utils.detector import command
+from utils.detector.batch import command
 from utils.detector.scoring import RATE
 
 

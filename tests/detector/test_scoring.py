@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from utils.audio import dsp, reading
-from utils.detector import command, embedding, scoring
+from utils.detector import embedding, scoring
+from utils.detector.batch import command
 from utils.detector.scoring import RATE
 
 

@@ -9,7 +9,7 @@ from threadpoolctl import threadpool_info
 
 from utils import parallel
 from utils.audio import reading
-from utils.detector import batch_scoring
+from utils.detector.batch import batch_scoring
 from utils.evaluation import benchmark
 from utils.models import classifiers
 

@@ -172,7 +172,7 @@ class Engine:
         return result
 
     def rows(self, features: list[torch.Tensor]) -> list[dict[str, str]]:
-        """One table row per clip, for `detector.batch_scoring`."""
+        """One table row per clip, for `detector.batch.batch_scoring`."""
         return [{"score": f"{score:.6f}"} for score in self.scores_of(features)]
 
 

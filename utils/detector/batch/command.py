@@ -19,7 +19,8 @@ import pandas as pd
 
 from utils import contracts, parallel, paths
 from utils.audio import dsp, reading
-from utils.detector import batch_scoring, detector, scoring
+from utils.detector import detector, scoring
+from utils.detector.batch import batch_scoring
 
 DESCRIPTION = """\
 Score recordings with the released detector: the probability that each is bona fide

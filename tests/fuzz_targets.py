@@ -15,8 +15,9 @@ import soundfile as sf
 
 from tests import helpers
 from utils import archives, contracts
-from utils.audio import dsp, reading
+from utils.audio import decoding, dsp, reading
 from utils.detector import detector, scoring
+from utils.detector.batch.decoder import Decoder
 from utils.sources import public_corpora, registry, whisper_weights
 
 ARCHIVE_ERRORS = (
@@ -34,6 +35,12 @@ BY_FFMPEG = [
     ("webm", "libopus", 48000),
     ("adts", "aac", 22050),
     ("amr", "libopencore_amrnb", 8000),
+    ("matroska", "libopus", 48000),
+    ("mov", "alac", 16000),
+    ("mpegts", "mp2", 48000),
+    ("avi", "libmp3lame", 16000),
+    ("flv", "aac", 44100),
+    ("ac3", "ac3", 48000),
 ]
 BY_LIBSNDFILE = [
     ("WAV", "PCM_16"),
@@ -52,6 +59,9 @@ BY_LIBSNDFILE = [
     ("RF64", "PCM_16"),
     ("NIST", "PCM_16"),
     ("VOC", "PCM_16"),
+    ("PAF", "PCM_16"),
+    ("SVX", "PCM_16"),
+    ("MAT5", "PCM_16"),
 ]
 
 
@@ -73,8 +83,8 @@ def through_file(path: Path, parse: Callable[[Path], object]) -> Callable[[bytes
     return parse_content
 
 
-def audio(home: Path) -> Target:
-    """A second of sound in every format that libsndfile writes here, and as AAC, Opus and AMR."""
+def recordings() -> list[bytes]:
+    """A second of sound in every format that libsndfile and FFmpeg write here, and joined files."""
     time_ = np.arange(8000)
     envelope = np.random.default_rng(0).uniform(0.2, 1, 8000)
     wave = np.float32(0.3 * np.sin(time_ * 0.2) * envelope)
@@ -83,7 +93,37 @@ def audio(home: Path) -> Target:
         buffer = io.BytesIO()
         sf.write(buffer, wave, 8000, format=form, subtype=subtype)
         good.append(buffer.getvalue())
-    return Target(good, lambda content: reading.decode(content, "x"), dsp.AudioError)
+    return good + [content * 2 for content in good]
+
+
+def is_whole(recording: decoding.Recording) -> None:
+    """Raise ArithmeticError for a wave that nobody can score."""
+    if not recording.channels.size or not np.isfinite(recording.channels).all():
+        raise ArithmeticError("no wave, or no numbers")
+
+
+def audio(home: Path) -> Target:
+    """Recordings, decoded in this process."""
+
+    def parse(content: bytes):
+        is_whole(decoding.decode(content, "x", 16000))
+
+    return Target(recordings(), parse, dsp.AudioError)
+
+
+def decoder(home: Path) -> Target:
+    """Recordings, decoded in a process of their own. That may die, but not of a Python error."""
+    process = Decoder()  # ends with this process
+
+    def read(path: Path):
+        try:
+            is_whole(process.read(path, 16000))
+        except dsp.AudioError as error:
+            if "exit status" in str(error):
+                raise RuntimeError(str(error)) from error
+            raise
+
+    return Target(recordings(), through_file(home / "x", read), dsp.AudioError)
 
 
 def labels(home: Path) -> Target:
@@ -190,6 +230,7 @@ def detector_file(name: str) -> Callable[[Path], Target]:
 
 TARGETS: dict[str, Callable[[Path], Target]] = {
     "audio": audio,
+    "decoder": decoder,
     "labels": labels,
     "submission": submission,
     "CTranslate2 weights": ctranslate2_weights,

@@ -1,6 +1,7 @@
 """Reading audio: what is wrong with a file is named, and never turned into silence."""
 
 import io
+import struct
 
 import av
 import numpy as np
@@ -9,6 +10,7 @@ import soundfile as sf
 
 from tests import helpers
 from utils.audio import dsp, reading
+from utils.audio.decoding import parts
 
 FFMPEG = [
     ("mp4", "aac", "a.m4a", 44100),
@@ -37,15 +39,22 @@ def with_nan(wave):
     return wav(wave, subtype="FLOAT")
 
 
+def with_size(data, size):
+    """A WAV with another size in the header of its samples, which may be a placeholder."""
+    return data[:40] + struct.pack("<I", size) + data[44:]
+
+
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
         (lambda w: b"", "empty file"),
         (lambda w: b"no audio here, just words", "not audio"),
-        (lambda w: wav(w)[:2000], "truncated"),
-        (lambda w: wav(w)[:40], "truncated"),
+        (lambda w: wav(w)[:2000], "truncated or damaged .0.1 of 2.0 s decoded"),
+        (lambda w: wav(w)[:40], "no 'data' tag"),
+        (lambda w: with_size(wav(w), 0), "gives no length"),
         (lambda w: wav(np.zeros(8000)), "silent"),
-        (lambda w: wav(w[:0]), "no samples|truncated"),
+        (lambda w: wav(w[:0]), "no samples"),
+        (lambda w: wav(w) + wav(w)[:20] + b"DD" + wav(w)[22:], "cannot be decoded"),
         (with_nan, "NaN"),
         (lambda w: wav(np.full(800, np.inf, np.float32), subtype="FLOAT"), "NaN or infinite"),
     ],
@@ -65,7 +74,7 @@ def test_a_missing_file_and_a_folder_cannot_be_read(tmp_path):
 
 def test_what_is_no_file_or_too_large_is_refused(tmp_path, monkeypatch):
     (tmp_path / "large.wav").write_bytes(bytes(3000))
-    monkeypatch.setattr(reading, "LARGEST_BYTES", 2000)
+    monkeypatch.setattr(parts, "LARGEST_BYTES", 2000)
     for path, reason in (
         (tmp_path / "large.wav", "too large"),
         ("/dev/zero", "device or pipe"),
@@ -161,20 +170,40 @@ def test_the_length_that_ffmpeg_guesses_of_bare_aac_is_not_believed(speechlike):
 
 
 @pytest.mark.parametrize(("form", "subtype"), LIBSNDFILE)
-def test_reading_and_resampling_in_blocks_changes_nothing(speechlike, monkeypatch, form, subtype):
-    buffer, rate = io.BytesIO(), 48000 if subtype == "OPUS" else 44100
+def test_what_libsndfile_reads_is_read_the_same_by_ffmpeg(tmp_path, speechlike, form, subtype):
+    path, rate = tmp_path / "a", 48000 if subtype == "OPUS" else 44100
     wave = dsp.resample(np.tile(speechlike, 3), 8000, rate)
-    sf.write(buffer, wave, rate, format=form, subtype=subtype)
-    whole, _ = sf.read(io.BytesIO(buffer.getvalue()), dtype="float32")
+    sf.write(path, wave, rate, format=form, subtype=subtype)
+    whole, _ = sf.read(path, dtype="float32")
     expected = dsp.resample(whole, rate, 8000)
-    monkeypatch.setattr(reading, "BLOCK_SAMPLES", 1000)
-    in_blocks = reading.decode(buffer.getvalue(), "x")
-    assert len(in_blocks) == len(expected) and np.abs(in_blocks - expected).max() < 1e-4
-    monkeypatch.setattr(reading, "STREAMED_SAMPLES", 5000)
-    streamed = reading.decode(buffer.getvalue(), "x")
-    least = min(len(streamed), len(expected))
-    assert abs(len(streamed) - len(expected)) <= 1
-    assert np.abs(streamed[:least] - expected[:least]).max() < 1e-3
+    found = reading.read(path)
+    least = min(len(found), len(expected))
+    assert abs(len(found) - len(expected)) <= 50  # Vorbis: a packet of 256 samples
+    assert np.abs(found[:least] - expected[:least]).max() < (1e-6 if form != "OGG" else 1e-2)
+    native, its_rate = reading.decode_native(path.read_bytes(), "x")
+    assert its_rate == rate and abs(len(native) - len(whole)) <= 256
+
+
+def test_a_wav_that_went_through_a_pipe_is_whole(speechlike):
+    for size in (0xFFFFFFFF, 0x7FFFF000):
+        found = reading.decode(with_size(wav(speechlike), size), "x")
+        assert np.abs(found - speechlike).max() < 1e-4
+
+
+def test_a_peak_beyond_full_scale_stays_as_it_is(speechlike):
+    """Training data keep their level; what scores rescales them."""
+    loud = wav(10 * speechlike, subtype="FLOAT")
+    assert np.array_equal(reading.decode(loud, "x"), 10 * speechlike)
+
+
+@pytest.mark.parametrize("form", ["mp3", "adts", "matroska"])
+def test_what_is_damaged_inside_is_refused(speechlike, form):
+    encoder = "libmp3lame" if form == "mp3" else "aac"
+    data = bytearray(helpers.encoded(np.tile(speechlike, 4), form, encoder))
+    middle = len(data) // 2
+    data[middle : middle + 4000] = np.random.default_rng(0).bytes(4000)
+    with pytest.raises(dsp.AudioError, match="damaged"):
+        reading.decode(bytes(data), "x")
 
 
 def test_a_written_clip_has_the_competitions_format(tmp_path, speechlike):

@@ -9,6 +9,7 @@ import soxr
 
 RATE = 8000  # Hz, the competition's rate: everything is resampled to it before a model sees it
 FRAMES_AT_ONCE = 2**14  # for levels: hours of sound in double precision would not fit into memory
+BLOCK_SAMPLES = 2**20  # of a long wave that are looked at at once
 SILENT_DBFS = -70.0  # a clip whose loudest 20 ms lie below this holds no speech
 SEAM_S = 0.01  # cross-fade where noise is repeated
 
@@ -58,7 +59,9 @@ def resample(wave: np.ndarray, source: int, target: int) -> np.ndarray:
 
 def fit_length(wave: np.ndarray, samples: int) -> np.ndarray:
     """The wave, cut or padded with silence at its end to `samples`."""
-    return np.pad(wave, (0, max(0, samples - len(wave))))[:samples]
+    if len(wave) >= samples:
+        return wave[:samples]
+    return np.pad(wave, (0, samples - len(wave)))
 
 
 def loud_part(
@@ -86,9 +89,23 @@ def between_quiet_ends(
     wave: np.ndarray, rate: int, part: float = 0.02, margin_s: float = 0.1
 ) -> slice:
     """Samples from the first to the last over `part` of the peak, and `margin_s` around them."""
-    loud = np.flatnonzero(np.abs(wave) > part * np.abs(wave).max())
-    margin = int(margin_s * rate)
-    return slice(max(0, int(loud[0]) - margin), min(len(wave), int(loud[-1]) + 1 + margin))
+    edge, margin = part * peak(wave), int(margin_s * rate)
+    first, last = _first_beyond(wave, edge), len(wave) - _first_beyond(wave[::-1], edge)
+    return slice(max(0, first - margin), min(len(wave), last + margin))
+
+
+def _first_beyond(wave: np.ndarray, edge: float) -> int:
+    """Number of the first sample beyond ±`edge`, looked for block by block."""
+    for start in range(0, len(wave), BLOCK_SAMPLES):
+        beyond = np.abs(wave[start : start + BLOCK_SAMPLES]) > edge
+        if beyond.any():
+            return start + int(np.argmax(beyond))
+    return 0
+
+
+def peak(wave: np.ndarray) -> float:
+    """The largest size of a sample, without an array of all sizes: a wave may last for hours."""
+    return max(float(wave.max()), -float(wave.min()))
 
 
 def middle(wave: np.ndarray, samples: int) -> np.ndarray:

@@ -1,0 +1,587 @@
+"""What a player plays is heard, whatever its container says; what is missing is noted."""
+
+import contextlib
+import io
+import struct
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+import soundfile as sf
+
+from tests import helpers
+from utils import paths
+from utils.audio import decoding, dsp
+from utils.audio.decoding import parts, sound, streams
+
+RATE = 16000
+BAD_INPUTS = paths.ROOT.parent / "shared" / "bad_inputs"
+
+
+def written(wave, form, subtype, rate=8000, **options):
+    """A file by libsndfile."""
+    buffer = io.BytesIO()
+    sf.write(buffer, wave, rate, format=form, subtype=subtype, **options)
+    return buffer.getvalue()
+
+
+def wav(wave, subtype="PCM_16", rate=8000):
+    return written(wave, "WAV", subtype, rate)
+
+
+def with_size(data, size):
+    """A WAV with another size in the header of its samples."""
+    at = data.index(b"data") + 4
+    return data[:at] + struct.pack("<I", size) + data[at + 4 :]
+
+
+def muxed(container, tracks, starts=None, **options):
+    """A file of several streams: (encoder, wave (channels, samples) at 48 kHz), or of pictures.
+
+    Args: `starts` seconds at which each stream sets in.
+    """
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format=container, options=options) as file:
+        opened = []
+        for encoder, material in tracks:
+            if encoder in ("mpeg4", "libvpx"):
+                stream = file.add_stream(encoder, rate=5)
+                stream.width = stream.height = 32
+            else:
+                layout = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}[len(material)]
+                stream = file.add_stream(encoder, rate=48000, layout=layout)
+                stream.bit_rate = 64000
+            opened.append(stream)
+        for number, (stream, (_, material)) in enumerate(zip(opened, tracks, strict=True)):
+            start = (starts or [0] * len(tracks))[number]
+            for frame in frames(stream, material, start):
+                for packet in stream.encode(frame):
+                    file.mux(packet)
+    return buffer.getvalue()
+
+
+def frames(stream, material, start):
+    if stream.type == "video":
+        for number in range(5 * material):  # seconds of picture
+            picture = np.full((32, 32, 3), 3 * number, np.uint8)
+            yield av.VideoFrame.from_ndarray(picture, format="rgb24")
+    else:
+        block = stream.codec_context.frame_size or 1024
+        packed = material.T.reshape(1, -1).astype(np.float32)
+        frame = av.AudioFrame.from_ndarray(packed, format="flt", layout=stream.layout.name)
+        frame.sample_rate = 48000
+        form = stream.codec_context.format or "fltp"
+        resampler = av.AudioResampler(form, stream.layout, 48000, frame_size=block)
+        position = int(start * 48000)
+        for converted in (*resampler.resample(frame), *resampler.resample(None)):
+            converted.pts, converted.time_base = position, Fraction(1, 48000)
+            position += converted.samples
+            yield converted
+    yield None
+
+
+@pytest.fixture
+def at_48(speechlike):
+    """Two seconds of one channel (1, samples) at 48 kHz."""
+    return dsp.resample(speechlike, 8000, 48000)[None]
+
+
+def decoded(data, name="x", rate=RATE, **options):
+    return decoding.decode(data, name, rate, **options)
+
+
+def seconds_of(recording):
+    return recording.channels.shape[1] / recording.rate
+
+
+def loudness(recording):
+    return [dsp.dbfs(channel) for channel in recording.channels]
+
+
+def test_all_shared_recordings_are_decoded():
+    """(seconds, channels) of each file; what a player plays."""
+    if not BAD_INPUTS.exists():
+        pytest.skip("no ../shared/bad_inputs")
+    expected = {
+        "chain.opus": (6.0, 1),
+        "counts_header.wav": (3.0, 1),
+        "eight.m4a": (2.04, 8),
+        "espeak_stdout.wav": (1.51, 1),
+        "huge_float.wav": (3.0, 1),
+        "id3.aac": (3.07, 1),
+        "int16_scale_float.wav": (3.0, 1),
+        "last_frame_cut.aac": (3.02, 1),
+        "late8.webm": (3.0, 1),
+        "opposite.wav": (3.0, 2),
+        "piece.wav": (3.0, 1),
+        "piped.flac": (3.0, 1),
+        "sox_pipe.wav": (2.99, 1),
+        "two.mp3": (6.12, 1),
+        "unfinished.wav": (3.0, 1),
+        "zeros_first.mp3": (3.1, 1),
+    }
+    for name, (seconds, channels) in expected.items():
+        recording = decoding.decode(BAD_INPUTS / name, name, RATE)
+        assert recording.channels.dtype == np.float32 and recording.rate == RATE, name
+        assert seconds_of(recording) == pytest.approx(seconds, abs=0.03), name
+        assert len(recording.channels) == channels, name
+        assert np.isfinite(recording.channels).all(), name
+        assert 0.3 < np.abs(recording.channels).max() < 1.05, name
+    assert {path.name for path in BAD_INPUTS.iterdir()} <= {*expected, "README.md"}
+
+
+PLAIN = [
+    ("WAV", "PCM_U8"),
+    ("WAV", "PCM_24"),
+    ("WAV", "PCM_32"),
+    ("WAV", "FLOAT"),
+    ("WAV", "DOUBLE"),
+    ("WAV", "ULAW"),
+    ("WAV", "ALAW"),
+    ("WAV", "GSM610"),
+    ("WAV", "IMA_ADPCM"),
+    ("WAV", "MS_ADPCM"),
+    ("WAV", "G721_32"),
+    ("WAVEX", "PCM_16"),
+    ("AIFF", "PCM_16"),
+    ("AIFF", "ULAW"),
+    ("AIFF", "FLOAT"),
+    ("AU", "PCM_16"),
+    ("AU", "ULAW"),
+    ("AU", "G721_32"),
+    ("CAF", "PCM_16"),
+    ("CAF", "ALAC_16"),
+    ("W64", "PCM_16"),
+    ("RF64", "PCM_16"),
+    ("NIST", "PCM_16"),
+    ("NIST", "ULAW"),
+    ("VOC", "PCM_16"),
+    ("PAF", "PCM_16"),
+    ("PVF", "PCM_16"),
+    ("SVX", "PCM_16"),
+    ("IRCAM", "PCM_16"),
+    ("HTK", "PCM_16"),
+    ("SDS", "PCM_16"),
+    ("AVR", "PCM_16"),
+    ("MAT5", "PCM_16"),
+    ("FLAC", "PCM_24"),
+    ("OGG", "VORBIS"),
+    ("OGG", "OPUS"),
+    ("MP3", "MPEG_LAYER_III"),
+]
+
+
+@pytest.mark.parametrize(("form", "subtype"), PLAIN)
+def test_what_libsndfile_writes_is_decoded_without_a_note(speechlike, form, subtype):
+    recording = decoded(written(speechlike, form, subtype), rate=8000)
+    assert seconds_of(recording) == pytest.approx(2, abs=0.15)
+    assert recording.notes == () and not recording.damaged
+    wave = recording.channels[0]
+    shift = np.argmax(np.correlate(wave[: 4000 + 2000], speechlike[:4000], "valid"))
+    correlation = np.corrcoef(wave[shift : shift + 4000], speechlike[:4000])[0, 1]
+    assert correlation > 0.8
+
+
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT", "ULAW"])
+def test_a_wav_of_another_byte_order_is_no_noise(speechlike, subtype):
+    data = written(speechlike, "WAV", subtype, endian="BIG")
+    recording = decoded(data, rate=8000)
+    assert data[:4] == b"RIFX" and not recording.notes
+    assert np.abs(recording.channels[0] - speechlike).max() < 0.03
+
+
+FILMS = [
+    ("mp4", "aac"),
+    ("mov", "alac"),
+    ("matroska", "flac"),
+    ("webm", "libopus"),
+    ("avi", "libmp3lame"),
+    ("mpegts", "aac"),
+    ("flv", "aac"),
+    ("mpeg", "mp2"),
+    ("asf", "wmav2"),
+    ("ogg", "libopus"),
+    ("adts", "aac"),
+    ("ac3", "ac3"),
+    ("caf", "pcm_s16be"),
+    ("wav", "pcm_s24le"),
+    ("aiff", "pcm_f32be"),
+]
+
+
+@pytest.mark.parametrize(("container", "encoder"), FILMS)
+def test_what_ffmpeg_writes_is_decoded_without_a_note(at_48, container, encoder):
+    recording = decoded(muxed(container, [(encoder, at_48)]))
+    assert seconds_of(recording) == pytest.approx(2, abs=0.12)
+    assert recording.notes == () and not recording.damaged
+    assert loudness(recording)[0] == pytest.approx(dsp.dbfs(at_48[0]), abs=2)
+
+
+SIZES = [0x7FFFF000, 0x7FFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF - 36, 0]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("bits", ["PCM_16", "FLOAT", "ULAW"])
+def test_the_size_in_a_wav_that_went_through_a_pipe_is_not_believed(speechlike, size, bits):
+    recording = decoded(with_size(wav(speechlike, bits), size), rate=8000)
+    assert seconds_of(recording) == pytest.approx(2, abs=0.001)
+    assert bool(recording.notes) == recording.damaged == (size == 0)
+
+
+def test_a_wav_that_is_cut_tells_how_much_is_there(speechlike):
+    data = wav(speechlike)
+    assert decoded(data[: 44 + 16000]).notes == ("1.0 of 2.0 s decoded",)
+    large = written(speechlike, "RF64", "PCM_16")
+    assert decoded(large[:-16000]).notes == ("1.0 of 2.0 s decoded",)
+    assert decoded(data[:-44]).notes == ()  # less than anybody hears
+    assert seconds_of(decoded(data[:-1])) == pytest.approx(2, abs=0.001)
+
+
+def test_what_stands_around_the_samples_of_a_wav_does_no_harm(speechlike):
+    data = wav(speechlike)
+    odd = b"LIST\x03\0\0\0abc\0"
+    bext = b"bext" + struct.pack("<I", 70000) + bytes(70000)
+    id3 = b"ID3\x04\0\0\0\0\x02\0" + bytes(256)
+    for changed in (data + odd, data[:12] + odd + bext + data[12:], data + bytes(5000), id3 + data):
+        recording = decoded(changed, rate=8000)
+        assert seconds_of(recording) == pytest.approx(2, abs=0.02) and not recording.notes
+        wave = recording.channels[0]
+        assert np.abs(wave - speechlike[: len(wave)]).max() < 1e-4
+
+
+def tagged(data, kind):
+    ape = b"APETAGEX" + struct.pack("<IIII", 2000, 32, 0, 0x80000000) + bytes(8)
+    before = {
+        "ID3": b"ID3\x04\0\0\0\0\x08\0" + bytes(1024),
+        "two ID3": (b"ID3\x03\0\0\0\0\x01\0" + bytes(128)) * 2,
+        "zeros": bytes(500),
+        "more zeros": bytes(50_000),
+    }
+    after = {"ID3v1": b"TAG" + bytes(125), "APE": ape, "zeros behind": bytes(5000)}
+    return before.get(kind, b"") + data + after.get(kind, b"")
+
+
+TAGS = ["ID3", "two ID3", "zeros", "more zeros", "ID3v1", "APE", "zeros behind"]
+
+
+@pytest.mark.parametrize("kind", TAGS)
+@pytest.mark.parametrize("form", ["mp3", "adts", "flac"])
+def test_tags_and_zeros_around_a_stream_do_no_harm(at_48, kind, form):
+    encoder = {"mp3": "libmp3lame", "adts": "aac", "flac": "flac"}[form]
+    recording = decoded(tagged(muxed(form, [(encoder, at_48)]), kind))
+    assert seconds_of(recording) == pytest.approx(2, abs=0.15)
+
+
+@pytest.mark.parametrize("form", ["mp3", "adts", "flac", "mpegts", "ogg", "webm", "matroska"])
+def test_a_stream_that_starts_or_ends_in_the_middle_is_heard(at_48, form):
+    """Whoever cuts a capture or a download cuts through a frame."""
+    encoder = {"mp3": "libmp3lame", "flac": "flac", "ogg": "libopus", "webm": "libopus"}
+    data = muxed(form, [(encoder.get(form, "aac"), at_48)])
+    assert 0.9 < seconds_of(decoded(data[: int(0.7 * len(data))])) < 1.6
+    if form in ("mp3", "adts", "mpegts"):
+        assert 1.0 < seconds_of(decoded(data[int(0.3 * len(data)) :])) < 1.7
+
+
+@pytest.mark.parametrize("form", ["mp3", "adts", "flac", "mpegts", "ogg", "matroska"])
+def test_what_lies_behind_a_damaged_place_is_heard(at_48, form):
+    encoder = {"mp3": "libmp3lame", "flac": "flac", "ogg": "libopus"}.get(form, "aac")
+    data = bytearray(muxed(form, [(encoder, np.tile(at_48, 4))]))
+    middle = len(data) // 2
+    data[middle : middle + 2000] = bytes(2000)
+    assert 6 < seconds_of(decoded(bytes(data))) < 8.5
+
+
+def test_a_truncated_container_tells_how_much_is_there(tmp_path, speechlike):
+    path = tmp_path / "index_first.m4a"
+    helpers.encode(str(path), np.tile(speechlike, 5), "mp4", "aac", 16000, movflags="faststart")
+    whole = path.read_bytes()
+    recording = decoded(whole[: len(whole) // 2])
+    (note,) = (note for note in recording.notes if "decoded" in note)
+    assert note.endswith("of 10.1 s decoded") and recording.damaged
+    assert 3 < seconds_of(recording) < 7
+    assert float(note.split()[0]) == pytest.approx(seconds_of(recording), abs=0.06)
+
+
+def test_an_mp4_without_its_index_is_refused_with_the_true_reason(at_48):
+    whole = muxed("mp4", [("aac", at_48)])
+    with pytest.raises(dsp.AudioError, match=r"x: .*moov atom not found") as refused:
+        decoded(whole[: len(whole) // 2])
+    assert not isinstance(refused.value, decoding.NotAudio)
+
+
+JOINED = [
+    ("WAV", "PCM_16"),
+    ("FLAC", "PCM_16"),
+    ("OGG", "VORBIS"),
+    ("OGG", "OPUS"),
+    ("MP3", "MPEG_LAYER_III"),
+    ("AIFF", "PCM_16"),
+    ("AU", "PCM_16"),
+    ("CAF", "PCM_16"),
+    ("W64", "PCM_16"),
+]
+
+
+@pytest.mark.parametrize(("form", "subtype"), JOINED)
+def test_joined_files_are_heard_to_the_end_also_if_rate_and_channels_change(
+    speechlike, form, subtype
+):
+    high = dsp.resample(speechlike, 8000, 24000)
+    one = written(speechlike, form, subtype, 8000)
+    two = written(np.stack([high, high / 2], axis=1), form, subtype, 24000)
+    for data, channels in ((one + one, 1), (one + two, 2), (two + one + one, 2)):
+        recording = decoded(data, rate=8000)
+        count = 3 if len(data) > len(one) + len(two) else 2
+        assert seconds_of(recording) == pytest.approx(2 * count, abs=0.5)
+        assert len(recording.channels) == channels
+        assert any("joined" in note for note in recording.notes) and not recording.damaged
+        last = recording.channels[:, -12000:-4000]
+        if channels == 2 and data.startswith(one):  # the second file as it is
+            assert dsp.dbfs(last[0]) - dsp.dbfs(last[1]) == pytest.approx(6, abs=1)
+        elif channels == 2:  # mono is on both channels
+            assert dsp.dbfs(last[0]) == pytest.approx(dsp.dbfs(last[1]), abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("form", "encoder"),
+    [("mp4", "aac"), ("webm", "libopus"), ("adts", "aac"), ("mpegts", "aac"), ("ogg", "libopus")],
+)
+def test_joined_films_and_voice_messages_are_heard_to_the_end(at_48, form, encoder):
+    one, two = (muxed(form, [(encoder, np.tile(at_48, (n, 1)))]) for n in (1, 2))
+    recording = decoded(one + two)
+    assert seconds_of(recording) == pytest.approx(4, abs=0.3) and len(recording.channels) == 2
+
+
+def test_joined_amr_and_many_ogg_parts_are_heard(speechlike):
+    amr = helpers.encoded(speechlike, "amr", "libopencore_amrnb", 8000)
+    assert seconds_of(decoded(amr * 3)) == pytest.approx(6, abs=0.2)
+    opus = written(speechlike, "OGG", "OPUS", 8000)
+    recording = decoded(opus * 20)
+    assert seconds_of(recording) == pytest.approx(40, abs=1)
+    assert "20 recordings joined" in recording.notes
+
+
+def test_a_joined_part_that_is_broken_is_noted(speechlike):
+    good = wav(speechlike)
+    broken = good[:20] + b"\x44\x44" + good[22:]  # an unknown codec
+    recording = decoded(good + broken + good)
+    assert seconds_of(recording) == pytest.approx(4, abs=0.01) and recording.damaged
+    assert f"{len(broken)} bytes of it cannot be decoded" in recording.notes
+
+
+@pytest.mark.parametrize("container", ["matroska", "webm", "mp4", "mpegts"])
+def test_sound_that_sets_in_late_in_a_film_is_all_there_without_silence(at_48, container):
+    video = "libvpx" if container == "webm" else "mpeg4"
+    audio = "libopus" if container == "webm" else "aac"
+    data = muxed(container, [(video, 14), (audio, at_48)], starts=[0, 8])
+    recording = decoded(data)
+    assert seconds_of(recording) == pytest.approx(2, abs=0.1) and recording.notes == ()
+
+
+def test_a_gap_in_the_time_line_is_noted_and_not_filled(at_48):
+    data = muxed("matroska", [("libopus", np.tile(at_48, 3))])
+    buffer = io.BytesIO()
+    with av.open(io.BytesIO(data)) as source, av.open(buffer, "w", format="matroska") as target:
+        stream = target.add_stream_from_template(source.streams.audio[0])
+        for packet in source.demux(audio=0):
+            if packet.pts is not None and not 2000 <= packet.pts < 4000:
+                packet.stream = stream
+                target.mux(packet)
+    recording = decoded(buffer.getvalue())
+    assert seconds_of(recording) == pytest.approx(4, abs=0.1)
+    assert recording.notes == ("gaps of 2.0 s in its time line",)
+
+
+def test_of_several_streams_the_first_with_sound_is_heard(at_48):
+    silent, second = np.zeros_like(at_48), 0.1 * at_48
+    tracks = [("libopus", silent), ("libopus", second), ("libopus", at_48)]
+    recording = decoded(muxed("matroska", tracks))
+    assert loudness(recording)[0] == pytest.approx(dsp.dbfs(second[0]), abs=1)
+    assert recording.notes == ("3 audio streams: number 2 is heard",)
+    assert loudness(decoded(muxed("matroska", tracks[:1])))[0] < -90
+
+
+def test_eight_and_more_channels_are_decoded_each(at_48):
+    gains = np.float32(1 / 2 ** np.arange(8))[:, None]
+    for container, encoder in (("mp4", "aac"), ("matroska", "flac"), ("wav", "pcm_s16le")):
+        recording = decoded(muxed(container, [(encoder, gains * at_48)]))
+        assert len(recording.channels) == 8 and seconds_of(recording) == pytest.approx(2, abs=0.1)
+        if encoder != "aac":
+            falls = -np.diff(loudness(recording))
+            assert np.allclose(falls[:5], 6, atol=0.5)
+    for count in (9, 16, 64, 100):
+        many = wav(np.tile(at_48[0][:9600, None], (1, count)), rate=48000)
+        assert decoded(many).channels.shape == (count, 3200)
+
+
+@pytest.mark.parametrize("subtype", ["FLOAT", "DOUBLE"])
+def test_samples_beyond_full_scale_are_rescaled(speechlike, subtype):
+    unit = speechlike / np.abs(speechlike).max()
+    for peak in (1.5, 32767, 1e20, 3e38):
+        data = wav(np.float64(unit) * peak, subtype)
+        recording = decoded(data, rate=8000)
+        assert np.abs(recording.channels[0] - unit).max() < 1e-5
+        assert bool(recording.notes) == (peak > 2) and not recording.damaged
+        assert np.isfinite(decoded(data, rate=16000).channels).all()
+    assert decoded(wav(32767 * unit, subtype), rate=8000).notes == ("peak 32767: rescaled",)
+    as_it_is = decoded(wav(100 * unit, subtype), rate=8000, rescale=False)
+    assert np.abs(as_it_is.channels).max() == pytest.approx(100)
+
+
+def test_a_few_broken_samples_do_not_silence_the_others(speechlike):
+    wave = np.float64(speechlike)
+    wave[[100, 5000]] = 1e20, -3
+    for rate in (8000, 16000):
+        recording = decoded(wav(wave, "FLOAT"), rate=rate)
+        assert recording.notes == ("2 samples are beyond full scale, up to 1e+20: clipped",)
+        assert loudness(recording)[0] == pytest.approx(dsp.dbfs(speechlike), abs=0.5)
+
+
+def test_samples_that_are_no_numbers_are_noted(speechlike):
+    wave = speechlike.copy()
+    wave[100:112] = np.nan
+    wave[200] = np.inf
+    recording = decoded(wav(wave, "FLOAT"), rate=8000)
+    assert recording.notes == ("13 samples are NaN or infinite: taken as silence",)
+    assert recording.damaged and (recording.channels[0][100:112] == 0).all()
+    with pytest.raises(dsp.AudioError, match="x: 800 samples are NaN or infinite"):
+        decoded(wav(np.full(800, np.nan), "FLOAT"))
+
+
+def test_opposite_channels_stay_apart(speechlike):
+    recording = decoded(wav(np.stack([speechlike, -speechlike], axis=1)), rate=8000)
+    assert np.abs(recording.channels - [speechlike, -speechlike]).max() < 1e-4
+
+
+NO_SOUND = [
+    b"",
+    b"\0",
+    bytes(5000),
+    b"only words\n" * 50,
+    b"<!doctype html><html><body>404</body></html>",
+    b"\x89PNG\r\n\x1a\n" + bytes(300),
+    b"GIF89a" + bytes(100),
+    b"%PDF-1.7\n" + b"stream\n" * 90,
+    b"PK\3\4" + bytes(200),
+    b"#EXTM3U\n#EXTINF:1,\n/etc/passwd\n",
+    b"ffconcat version 1.0\nfile '/etc/passwd'\n",
+    b"1\n00:00:01,000 --> 00:00:02,000\nsubtitle\n\n" * 5,
+]
+
+
+@pytest.mark.parametrize("data", NO_SOUND)
+def test_what_holds_no_sound_is_told_from_broken_sound(data):
+    with pytest.raises(decoding.NotAudio, match="^x.mp3: "):
+        decoded(data, "x.mp3")
+
+
+def test_a_film_without_sound_holds_none():
+    with pytest.raises(decoding.NotAudio, match="it holds no sound that anything knows"):
+        decoded(muxed("mp4", [("mpeg4", 2)]))
+
+
+def test_a_playlist_opens_no_other_file(tmp_path, speechlike):
+    (tmp_path / "a.wav").write_bytes(wav(speechlike))
+    lists = {
+        "a.m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\na.wav\n#EXT-X-ENDLIST\n",
+        "a.ffconcat": "ffconcat version 1.0\nfile a.wav\n",
+        "a.sdp": "v=0\nc=IN IP4 127.0.0.1\nm=audio 5004 RTP/AVP 0\n",
+        "a.mpd": '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011"></MPD>',
+    }
+    for name, text in lists.items():
+        (tmp_path / name).write_text(text)
+        with pytest.raises(decoding.NotAudio):
+            decoding.decode(tmp_path / name, name)
+
+
+HEADERS = [(22, "<H", 0), (24, "<I", 0), (24, "<I", 1), (24, "<I", 2**31), (34, "<H", 0)]
+
+
+@pytest.mark.parametrize(("at", "form", "value"), HEADERS)
+def test_a_header_without_channels_or_rate_is_refused_by_name(speechlike, at, form, value):
+    data = bytearray(wav(speechlike))
+    struct.pack_into(form, data, at, value)
+    with pytest.raises(dsp.AudioError, match="^x: "):
+        decoded(bytes(data))
+
+
+@pytest.mark.parametrize("name", ["a.ul", "a.al", "a.sln", "a.gsm", "a.g722"])
+def test_sound_without_a_header_is_told_by_its_suffix(speechlike, name):
+    rate = 16000 if name == "a.g722" else 8000
+    form, encoder, subtype = {
+        "a.ul": ("mulaw", "pcm_mulaw", "ULAW"),
+        "a.al": ("alaw", "pcm_alaw", "ALAW"),
+        "a.sln": ("s16le", "pcm_s16le", "PCM_16"),
+        "a.g722": ("g722", "g722", None),
+        "a.gsm": ("gsm", None, "GSM610"),
+    }[name]
+    if encoder:
+        data = helpers.encoded(speechlike, form, encoder, rate)
+    else:
+        data = written(speechlike, "RAW", subtype, 8000)
+    assert seconds_of(decoded(data, name)) == pytest.approx(2, abs=0.05)
+    if name != "a.gsm":  # which FFmpeg knows by its frames
+        with pytest.raises(dsp.AudioError):
+            decoded(data, "a.bin")
+
+
+def test_limits_are_those_of_one_recording(speechlike, tmp_path, monkeypatch):
+    data = wav(speechlike)
+    with pytest.raises(dsp.AudioError, match="x: longer than 3 s: cut it into parts"):
+        decoded(data * 2, longest_s=3)
+    assert seconds_of(decoded(data, longest_s=2)) == 2
+    monkeypatch.setattr(sound, "LONGEST_S", 2)  # of one channel; four may be as long
+    many = wav(np.tile(speechlike[:, None], (1, 5)))
+    with pytest.raises(dsp.AudioError, match="longer than"):
+        decoded(many)
+    monkeypatch.setattr(parts, "LARGEST_BYTES", 2000)
+    (tmp_path / "large.wav").write_bytes(data)
+    with pytest.raises(dsp.AudioError, match="large.wav: 0.0 GB are too large"):
+        decoding.decode(tmp_path / "large.wav", "large.wav")
+
+
+def test_blocks_of_any_size_and_memory_maps_give_the_same(speechlike, monkeypatch):
+    stereo = np.stack([speechlike, speechlike[::-1]], axis=1)
+    for data in (
+        written(stereo, "FLAC", "PCM_16", 44100),
+        written(stereo, "OGG", "VORBIS", 44100) + written(speechlike, "OGG", "VORBIS", 22050),
+    ):
+        with monkeypatch.context() as small:
+            expected = decoded(data)
+            small.setattr(streams, "BLOCK_SAMPLES", 700)
+            small.setattr(sound, "BLOCK_SAMPLES", 900)
+            small.setattr(sound, "MAPPED_SAMPLES", 100)
+            small.setattr(parts, "SCAN_BYTES", 300)
+            mapped = decoded(data)
+        assert isinstance(mapped.channels, np.memmap)
+        assert np.array_equal(mapped.channels, expected.channels)
+        assert mapped.notes == expected.notes
+
+
+def test_the_rate_of_the_beginning_is_kept_if_none_is_asked_for(speechlike):
+    data = written(speechlike, "FLAC", "PCM_16", 22050)
+    recording = decoding.decode(data, "x")
+    assert recording.rate == 22050 and recording.channels.shape == (1, len(speechlike))
+
+
+def test_nothing_is_printed_by_the_libraries(speechlike, capfd):
+    for data in (wav(speechlike)[:3000], b"words", muxed("mp4", [("mpeg4", 1)])):
+        with contextlib.suppress(dsp.AudioError):
+            decoded(data)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "claims"),
+    [
+        ("a.WAV", True),
+        ("a.oga", True),
+        ("a.3gpp", True),
+        ("a.gsm", True),
+        ("a.txt", False),
+        ("a", False),
+    ],
+)
+def test_which_suffixes_claim_sound(tmp_path, name, claims):
+    assert decoding.claims_sound(tmp_path / name) == claims

@@ -1,0 +1,87 @@
+"""Decode what a player plays: any recording, by its content, with notes about what is not right.
+
+FFmpeg's libraries (PyAV) decide by content; libsndfile reads what they do not know. The whole file
+is heard: files that were joined, rates and numbers of channels that change, what is left of a
+damaged one. Nothing is ever filled with silence.
+"""
+
+import itertools
+from pathlib import Path
+
+from utils.audio.decoding import parts, streams
+from utils.audio.decoding.sound import LONGEST_S, Again, NotAudio, Recording, Sound
+from utils.audio.dsp import AudioError
+
+__all__ = ["LONGEST_S", "NotAudio", "Recording", "claims_sound", "decode"]
+
+SILENT_PEAK = 3e-4  # -70 dBFS: a stream below it says nothing
+CLAIMS = """
+3g2 3ga 3gp 3gpp aac ac3 adts aif aifc aiff amr ape asf au avi awb caf dts eac3 f4a f4v flac flv gsm
+m2ts m4a m4b m4r m4v mka mkv mov mp2 mp3 mp4 mpc mpeg mpg mts nist oga ogg ogv ogx opus qcp qt ra
+rf64 rm snd sph spx tta voc w64 wav wave wax weba webm wma wmv wv
+"""  # suffixes of files of which people say that they hold sound
+
+
+def claims_sound(path: Path) -> bool:
+    """Whether the suffix of a name says that the file holds sound."""
+    suffix = path.suffix.lower()
+    return suffix[1:] in CLAIMS.split() or suffix in streams.HEADERLESS
+
+
+def decode(
+    source: Path | bytes,
+    name: str,
+    rate: int | None = None,
+    longest_s: float = LONGEST_S,
+    rescale: bool = True,
+    long_to: Path | None = None,
+) -> Recording:
+    """Decode all that can be decoded of a recording.
+
+    Args:
+        source: a file, or its content.
+        name: of the file, for messages; its suffix matters only for sound that has no header.
+        rate: of the result in Hz; None: that of the beginning of the recording.
+        longest_s: longest recording that is decoded, in seconds.
+        rescale: divide by the peak where it is beyond ±1.
+        long_to: file of the memory map of a long recording; None: a temporary one.
+    Of several audio streams the first one that is not silent is taken. Where the number of channels
+    changes, a single channel is repeated on all others; else those that are missing are silent.
+    Raises NotAudio if the file holds no sound, and AudioError, naming the file, if it cannot be
+    read, is too large or too long, or if nothing of it can be decoded.
+    """
+    with parts.opened(source, name) as file:
+        joined = parts.split(file)
+        if not joined:
+            raise NotAudio(f"{name}: empty file")
+        change: dict = {}
+        while True:
+            try:
+                return _heard(joined, (rescale, long_to), name, rate, longest_s, **change)
+            except Again as again:
+                change = again.change
+
+
+def _heard(joined: list[parts.Part], form: tuple, *settings, **change) -> Recording:
+    """The first stream that is not silent.
+
+    Args: `form` for `Sound.recording`; `settings` and `change` of `Sound`.
+    """
+    for number in itertools.count():
+        with Sound(*settings, **change) as sound:
+            for part in joined:
+                streams.hear(part, sound, number)
+            if sound.peak > SILENT_PEAK or number + 1 >= sound.streams:
+                return _recording(sound, len(joined), number, form)
+
+
+def _recording(sound: Sound, joined: int, number: int, form: tuple) -> Recording:
+    if not sound.runs:
+        if sound.unknown:
+            raise NotAudio(f"{sound.name}: not audio, it holds no sound that anything knows")
+        raise AudioError(f"{sound.name}: not audio that can be read ({sound.reasons[0]})")
+    if sound.streams > 1:
+        sound.notes.append(f"{sound.streams} audio streams: number {number + 1} is heard")
+    if joined > 1:
+        sound.notes.append(f"{joined} recordings joined")
+    return sound.recording(*form)

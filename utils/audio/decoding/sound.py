@@ -1,0 +1,202 @@
+"""What is decoded of a recording, collected block by block in flat memory."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import soxr
+
+from utils.audio.dsp import AudioError
+
+LONGEST_S = 6 * 3600  # of one recording
+MOST_CHANNELS = 4  # of a recording of that length; a shorter one may have more
+RATES = (1000, 768_000)  # Hz; a rate of 1 Hz would turn kilobytes into gigabytes
+MAPPED_SAMPLES = 2**24  # from here on the result is a memory map
+BLOCK_SAMPLES = 2**20  # moved at a time
+LARGEST = 1e30  # of a sample: the resampler works in single precision
+SMALL_GAIN = 2.0**-64  # brings any sample of single precision below it
+FEW = 0.001  # of all samples
+LOUD_PEAK = 2.0  # a peak beyond full scale is told from here on: that of lossy codecs is lower
+
+
+class NotAudio(AudioError):
+    """The content is no sound at all: text, a picture, an empty file."""
+
+
+class Again(Exception):
+    """The recording has to be decoded once more, by a `Sound` that is changed so."""
+
+    def __init__(self, **change):
+        super().__init__()
+        self.change = change
+
+
+class Recording(NamedTuple):
+    """What was heard of a file."""
+
+    channels: np.ndarray  # float32 (channels, samples), full scale ±1; of hours, a memory map
+    rate: int  # Hz, of `channels`
+    notes: tuple[str, ...]  # what is missing or damaged, or was changed
+    damaged: bool = False  # samples are missing, or are no numbers
+
+
+class Sound:
+    """Collects blocks of sound, at any rates and numbers of channels, at one rate."""
+
+    def __init__(
+        self,
+        name: str,
+        rate: int | None,
+        longest_s: float,
+        gain: float = 1.0,
+        clip: bool = False,
+    ):
+        """Args: `name` for messages; `rate` of the result in Hz, None: that of the first block.
+
+        gain, clip: what is done to all samples before they are resampled.
+        """
+        self.name, self.rate, self.longest_s = name, rate, longest_s
+        self.gain, self.clip = gain, clip
+        self.runs: list[list[int]] = []  # [channels, samples] that lie in `file` in a row
+        self.file = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `__exit__`)
+        self.streams = 1  # of which one is heard
+        self.seconds, self.channel_seconds, self.peak = 0.0, 0.0, 0.0
+        self.samples, self.broken = 0, 0  # of all blocks, and those that are no finite numbers
+        self.beyond = 0  # samples of any channel beyond ±1
+        self.notes: list[str] = []
+        self.reasons: list[str] = []  # why something could not be decoded
+        self.damaged, self.unknown = False, True  # unknown: nothing knows what the content is
+        self._format: tuple[int, int] | None = None  # rate and channels of the last block
+        self._resampler: soxr.ResampleStream | None = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.file.close()
+
+    def add(self, rate: int, block: np.ndarray) -> None:
+        """Append float32 (samples, channels) at `rate` Hz.
+
+        Raises AudioError if the recording is too long by now, or the rate is none of sound.
+        Raises Again.
+        """
+        samples, channels = block.shape
+        if not samples:
+            return
+        if not RATES[0] <= rate <= RATES[1]:
+            raise AudioError(
+                f"{self.name}: {rate} Hz is no rate of speech ({RATES[0]} to {RATES[1]} are read)"
+            )
+        self.seconds += samples / rate
+        self.channel_seconds += samples * channels / rate
+        if self.seconds > self.longest_s or self.channel_seconds > MOST_CHANNELS * LONGEST_S:
+            limit = f"{self.longest_s:.0f} s"
+            if self.longest_s >= 7200:
+                limit = f"{self.longest_s / 3600:.0f} hours"
+            raise AudioError(f"{self.name}: longer than {limit}: cut it into parts")
+        self.samples += samples
+        finite = np.isfinite(block)
+        if not finite.all():
+            self.broken += int((~finite).any(axis=1).sum())
+            block = np.where(finite, block, np.float32(0))
+        peak = float(np.abs(block).max())
+        self.peak = max(self.peak, peak)
+        if peak > 1:
+            self.beyond += int((np.abs(block) > 1).any(axis=1).sum())
+            if self.clip:
+                block = np.clip(block, -1, 1)
+            elif peak * self.gain > LARGEST:
+                raise Again(gain=SMALL_GAIN)
+        if (rate, channels) != self._format:
+            self._start_run(rate, channels)
+        self._write(block if self.gain == 1 else block * np.float32(self.gain))
+
+    def _start_run(self, rate: int, channels: int) -> None:
+        self._end_run()
+        self.rate = self.rate or rate
+        self._format = rate, channels
+        self.runs.append([channels, 0])
+        if rate != self.rate:
+            self._resampler = soxr.ResampleStream(rate, self.rate, channels, dtype="float32")
+
+    def _write(self, block: np.ndarray, last: bool = False) -> None:
+        if self._resampler:
+            block = self._resampler.resample_chunk(block, last=last)
+        self.file.write(np.ascontiguousarray(block, np.float32).data)
+        self.runs[-1][1] += len(block)
+
+    def _end_run(self) -> None:
+        if self._resampler:
+            self._write(np.zeros((0, self._format[1]), np.float32), last=True)
+        self._resampler = None
+
+    def recording(self, rescale: bool, long_to: Path | None) -> Recording:
+        """Everything that was added; see `decode` for the arguments.
+
+        Raises AudioError if none of it is a finite number, and Again.
+        """
+        self._end_run()
+        if self.broken:
+            what = f"{_samples(self.broken)} NaN or infinite"
+            if self.broken == self.samples:
+                raise AudioError(f"{self.name}: {what}")
+            self.notes.append(f"{what}: taken as silence")
+            self.damaged = True
+        factor = 1 / self.gain
+        if self.clip:
+            what = f"{_samples(self.beyond)} beyond full scale, up to {self.peak:.5g}"
+            self.notes.append(f"{what}: clipped")
+        elif rescale and self.peak > 1:
+            if self.peak > LOUD_PEAK and self.beyond < FEW * self.samples:
+                raise Again(clip=True)  # a few broken samples are no reason to silence the others
+            factor /= self.peak
+            if self.peak > LOUD_PEAK:
+                self.notes.append(f"peak {self.peak:.5g}: rescaled")
+        shape = max(channels for channels, _ in self.runs), sum(samples for _, samples in self.runs)
+        if not shape[1]:  # of a few samples, nothing may be left at another rate
+            raise AudioError(f"{self.name}: empty, no samples")
+        if any(channels != shape[0] for channels, _ in self.runs):
+            self.notes.append("the number of channels changes")
+        channels = self._channels(shape, factor, long_to)
+        notes = tuple(dict.fromkeys(self.notes))
+        return Recording(channels, self.rate, notes, self.damaged)
+
+    def _channels(self, shape: tuple[int, int], factor: float, long_to: Path | None) -> np.ndarray:
+        """(channels, samples): in memory, or a memory map, whose file is written without one."""
+        if shape[0] * shape[1] < MAPPED_SAMPLES:
+            result = np.empty(shape, np.float32)
+            for start, block in self._blocks(shape[0], factor):
+                result[:, start : start + block.shape[1]] = block
+            return result
+        with long_to.open("w+b") if long_to else tempfile.TemporaryFile() as file:
+            for start, block in self._blocks(shape[0], factor):
+                for number, row in enumerate(block):
+                    file.seek(4 * (number * shape[1] + start))
+                    file.write(row.tobytes())
+            file.flush()
+            return np.memmap(file, np.float32, "r+", shape=shape)
+
+    def _blocks(self, channels: int, factor: float) -> Iterator[tuple[int, np.ndarray]]:
+        """(first sample, float32 (channels, samples)) of what was written, times `factor`."""
+        self.file.flush()
+        self.file.seek(0)
+        start = 0
+        for width, samples in self.runs:
+            end = start + samples
+            while start < end:
+                size = min(end - start, BLOCK_SAMPLES)
+                block = np.fromfile(self.file, np.float32, width * size).reshape(size, width).T
+                if factor != 1:
+                    block = block * np.float32(factor)
+                if width != channels:
+                    missing = np.zeros((channels - width, size), np.float32)
+                    block = np.vstack([block, missing + block if width == 1 else missing])
+                yield start, block
+                start += size
+
+
+def _samples(count: int) -> str:
+    return "1 sample is" if count == 1 else f"{count} samples are"

@@ -9,9 +9,10 @@ import pytest
 from tests import helpers
 from utils import paths
 from utils.detector import detector, scoring
-from utils.detector.train import results
+from utils.detector.studies import results
 
 FIGURES = ("det", "candidates", "learning", "audit", "calibration", "errors", "systems")
+FIGURES += ("robustness",)
 TABLES = ("quality", "thresholds", "errors")
 REFERENCE = results.TABLES
 
@@ -68,7 +69,8 @@ def test_a_trained_detector_has_the_files_of_the_release_and_scores(trained):
     assert set(opened.card) == set(detector.Detector().card)
     clips = sorted((trained.parents[1] / "inputs" / "external").rglob("*.wav"))
     assert 0 < opened.probability(clips[0]) < 1
-    for name in ("scores", "candidates", "learning", "corpora", "segments", "systems", "audit"):
+    names = ("scores", "candidates", "learning", "corpora", "segments", "systems", "audit")
+    for name in (*names, "speech", "robustness"):
         found = pd.read_csv(trained / "detector" / f"{name}.csv")
         assert list(found) == list(pd.read_csv(REFERENCE / f"{name}.csv")), name
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+SEGMENT = 100  # frames (1 s)
 FROZEN_LAYERS = 16  # of the second block's 24, in fine-tuning: two thirds of its cost
 
 
@@ -52,10 +53,23 @@ class Head(nn.Module):
         return x.flatten(1, 2)
 
 
+def segment_means(x: torch.Tensor) -> torch.Tensor:
+    """Mean of each segment of `SEGMENT` frames, for all of its frames: (B, D, T) → (B, D, T).
+
+    The last segment may be shorter. As a sum and a count: ONNX Runtime before 1.29 divides
+    AveragePool's last segment, with `ceil_mode`, by the wrong number.
+    """
+    frames = x.shape[2]
+    ends = 0, -frames % SEGMENT
+    sums = F.pad(x, ends).unflatten(2, (-1, SEGMENT)).sum(dim=3, keepdim=True)
+    counts = F.pad(torch.ones_like(x[:1, :1]), ends).unflatten(2, (-1, SEGMENT)).sum(3, True)
+    return (sums / counts).expand(-1, -1, -1, SEGMENT).flatten(2)[..., :frames]
+
+
 class Mask(nn.Module):
     """Context-aware mask: a local convolution, gated by the means of the clip and of its segments.
 
-    A segment has 100 frames.
+    A segment has `SEGMENT` frames.
     """
 
     def __init__(self, inputs: int, outputs: int, dilation: int):
@@ -67,8 +81,7 @@ class Mask(nn.Module):
         self.linear2 = nn.Conv1d(inputs // 2, outputs, 1)
 
     def forward(self, x):
-        segments = F.avg_pool1d(x, 100, 100, ceil_mode=True).repeat_interleave(100, dim=2)
-        context = x.mean(dim=2, keepdim=True) + segments[..., : x.shape[2]]
+        context = x.mean(dim=2, keepdim=True) + segment_means(x)
         return self.linear_local(x) * torch.sigmoid(self.linear2(F.relu(self.linear1(context))))
 
 

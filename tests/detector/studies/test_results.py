@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from utils.detector.train import results
+from utils.detector.studies import results
 
 
 @pytest.fixture

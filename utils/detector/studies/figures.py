@@ -9,7 +9,7 @@ from scipy.special import expit, logit
 from scipy.stats import norm
 
 from utils import plots
-from utils.detector.train import results
+from utils.detector.studies import results
 
 RATES = np.array([0.01, 0.02, 0.05, 0.1, 0.2, 0.4])  # ticks of a DET curve
 FEWEST = 0.002  # rates below it are drawn as it
@@ -156,3 +156,20 @@ def systems(run: Path, table: pd.DataFrame) -> None:
     axis.set(ylabel="second")
     axis.legend(fontsize=8, ncols=2)
     plots.save(run, "systems")
+
+
+def robustness(run: Path, table: pd.DataFrame) -> None:
+    """EER under each condition with its interval, the largest first."""
+    order = table.sort_values("eer", ascending=False)
+    fig, axis = plt.subplots(figsize=(9, 6))
+    columns = {"eer": "value", "eer_low": "low", "eer_high": "high"}
+    plots.intervals(axis, order.rename(columns=columns), plots.SPOOF)
+    first = table.loc["as it is", "eer"]
+    axis.axvline(first, color="black", ls="--", lw=1, label=f"as it is: {first:.3f}")
+    worst = order.index[0]
+    axis.set(
+        xlabel="EER on owners left out (95 % over owners)",
+        title=f"{worst[0].upper()}{worst[1:]} costs most",
+    )
+    axis.legend(loc="lower right")
+    plots.save(run, "robustness")

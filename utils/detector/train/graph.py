@@ -4,7 +4,8 @@ One level, the log-mels, the layers of Whisper base and of CAM++ that the detect
 pooling all lie in the graph, so a program without PyTorch gets the same statistics. Spectra are
 convolutions with sines and cosines: all that comes before their power is linear. White noise of
 `FLOOR_DBFS` is added to the power of every band: below it lie the rounding of a file's samples, of
-a resampler and of this program, which say nothing about how speech was made.
+a resampler and of this program, which say nothing about how speech was made. For the same reason
+nothing below `LOWEST_HZ` is heard: rumble and hum tell rooms and microphones from synthesisers.
 
 `write` makes the file, which holds weights of Whisper (MIT) and of CAM++ (Apache-2.0).
 """
@@ -23,9 +24,10 @@ from utils.audio.log_mels import MODEL_RATE, mel_bank
 from utils.detector.embedding import PEAK
 from utils.models import encoders
 
-WHISPER_LAYERS = 3  # beside the convolutions, which are depth 0
+WHISPER_LAYERS = 2  # beside the convolutions, which are depth 0
 LONGEST_S = 15  # s, of a wave: so many position embeddings are in the file
 FLOOR_DBFS = -75.0
+LOWEST_HZ = 80.0
 FRAME, HOP = 400, 160  # samples, of both log-mels
 HALF_FROM = 4096  # weights: larger arrays are stored in half precision
 
@@ -60,8 +62,9 @@ class LogMel(nn.Module):
         super().__init__()
         waves, bank = fourier(taps, size), mel_bank(size // 2 + 1, 80, low_hz, 8000, scale)
         noise = waves.double().square().sum(dim=(1, 2)).view(2, -1).sum(dim=0)
+        heard = torch.linspace(0, 8000, size // 2 + 1) >= LOWEST_HZ
         self.register_buffer("waves", waves)
-        self.register_buffer("bank", bank)
+        self.register_buffer("bank", bank * heard[:, None])
         self.register_buffer("floor", 10 ** (floor_dbfs / 10) * (noise.float() @ bank))
 
     def forward(self, wave: torch.Tensor) -> torch.Tensor:
@@ -70,9 +73,9 @@ class LogMel(nn.Module):
 
 
 class Statistics(nn.Module):
-    """16 kHz waves of one length (B, samples) → pooled statistics (B, 11712).
+    """16 kHz waves of one length (B, samples) → pooled statistics (B, 10176).
 
-    Of Whisper's depths 0 … 3 (512 channels each), then of those of CAM++ (320, 256, 768, 512):
+    Of Whisper's depths 0 … 2 (512 channels each), then of those of CAM++ (320, 256, 768, 512):
     mean, standard deviation and mean absolute delta between frames of each channel, as
     `frozen_features.pool` gives them for waves whose peak is `PEAK`. Waves last 0.25 s to
     `LONGEST_S`.
@@ -94,7 +97,7 @@ class Statistics(nn.Module):
         return torch.cat([pool(x) for x in self.whisper(wave) + self.campplus(wave)], dim=1)
 
     def whisper(self, wave: torch.Tensor) -> list[torch.Tensor]:
-        """Depths 0 … 3 of Whisper, (B, frames, 512) each."""
+        """Depths 0 … 2 of Whisper, (B, frames, 512) each."""
         padded = F.pad(wave[:, None], (FRAME // 2, FRAME // 2), mode="reflect")[:, 0]
         log = self.whisper_mel(padded)[:, :-1].clamp(min=1e-10).log10()
         log = (torch.maximum(log, log.amax(dim=(1, 2), keepdim=True) - 8) + 4) / 4

@@ -5,7 +5,8 @@
 
 writes what `utils/detector/detector.py` opens (`encoders.onnx`, `heads.npz`, `card.json`) and what
 notebook 09 evaluates: `scores.csv` (see `results`), `candidates.csv`, `learning.csv`,
-`corpora.csv`, `segments.csv`, `systems.csv`, `audit.csv`. Statistics of clips are cached.
+`corpora.csv`, `segments.csv`, `systems.csv`, `speech.csv`, `audit.csv`,
+`robustness.csv`. Statistics are cached.
 """
 
 import argparse
@@ -17,10 +18,12 @@ import numpy as np
 import pandas as pd
 
 from utils import metrics, parallel, paths
+from utils.audio import dsp
 from utils.detector import detector, embedding
 from utils.detector.embedding import NARROW, WIDE
-from utils.detector.train import graph, heads, material, partial, results, studies
-from utils.detector.train.studies import SEED
+from utils.detector.studies import comparisons, results, robustness
+from utils.detector.studies.comparisons import SEED
+from utils.detector.train import graph, heads, material, sounds
 from utils.evaluation import calibration
 
 TIMELINE_CLIPS = 600  # whose windows calibrate the timeline
@@ -39,7 +42,7 @@ class Trained:
         label, owner = clips["label"].to_numpy(), clips["owner"].to_numpy()
         self.fold = clips["fold"].to_numpy()
         weight = heads.clip_weights(owner, label)
-        statistics = heads.Clips(x)
+        self.statistics = statistics = heads.Clips(x)
         self.lines = heads.lines_of_folds(statistics, label, weight, self.fold)
         self.scored = np.ones(len(clips), bool) if scored is None else scored
         self.raw = heads.scores_of_folds(self.lines, x, self.fold)
@@ -49,7 +52,8 @@ class Trained:
         line = statistics.line(np.arange(len(label)), label, weight)
         self.weight = (line.weight * self.platt.slope).astype(np.float32)
         self.bias = float(line.bias * self.platt.slope + self.platt.offset)
-        self.window = calibration.Platt(1.0, 0.0)
+        self.speech = heads.Line(np.zeros(x.shape[1], np.float32), 1.0)
+        self.window_slope = 1.0
 
     def fold_log_odds(self, x: np.ndarray, fold: np.ndarray) -> np.ndarray:
         """Calibrated log-odds of further statistics by the heads of the folds."""
@@ -57,7 +61,8 @@ class Trained:
 
     def head(self) -> detector.Head:
         """What is released."""
-        return detector.Head(self.weight, self.bias, self.window.slope, self.window.offset)
+        speech = self.speech.weight.astype(np.float32), float(self.speech.bias)
+        return detector.Head(self.weight, self.bias, *speech, self.window_slope)
 
 
 def train(clips: pd.DataFrame, encoders: Path) -> tuple[pd.DataFrame, dict[str, Trained]]:
@@ -78,59 +83,81 @@ def train(clips: pd.DataFrame, encoders: Path) -> tuple[pd.DataFrame, dict[str, 
     return table, {NARROW: narrow, WIDE: wide}
 
 
-def window_log_odds(
-    waves: list[np.ndarray], fold: np.ndarray, encoders: Path, trained: Trained, band: str
+def log_odds_of_parts(
+    waves: list[np.ndarray], fold: np.ndarray, encoders: Path, trained: Trained, *how: str
 ) -> list[np.ndarray]:
-    """Log-odds of each window of waves, by the heads that saw nothing of their fold."""
-    jobs = parallel.map_chunks(_window_statistics, waves, 20, str(encoders), band, label="windows")
+    """Log-odds of each part of waves, by the heads that saw nothing of their fold.
+
+    how: the band, and "windows" or "pieces".
+    """
+    jobs = parallel.map_chunks(_statistics, waves, 20, str(encoders), *how, label=how[-1])
     return [
         trained.fold_log_odds(x, np.full(len(x), number))
         for x, number in zip(jobs, fold, strict=True)
     ]
 
 
-def _window_statistics(waves: list[np.ndarray], encoders: str, band: str) -> list[np.ndarray]:
+def _statistics(waves: list[np.ndarray], encoders: str, band: str, parts: str) -> list[np.ndarray]:
     session, result = embedding.Encoders(Path(encoders)), []
     for wave in waves:
-        parts = [wave[cut] for cut in detector.windows(len(wave))]
-        heard = parts if band == WIDE else [embedding.telephone_band(part) for part in parts]
+        if parts == "windows":
+            cut = [wave[window] for window in detector.windows(len(wave))]
+        else:
+            inner = wave[dsp.between_quiet_ends(wave, embedding.RATE)]
+            cut = [inner[start:end] for start, end in embedding.pieces(len(inner))]
+        heard = cut if band == WIDE else [embedding.telephone_band(part) for part in cut]
+        if parts == "pieces":
+            heard = [embedding.filled(part) for part in heard]
         result.append(np.concatenate([session.statistics(part[None]) for part in heard]))
     return result
 
 
 def calibrate_windows(
     table: pd.DataFrame, encoders: Path, trained: Trained, band: str, column: str
-) -> tuple[calibration.Platt, float]:
-    """(calibration of windows, share of clips whose timeline and score decide alike).
+) -> tuple[float, float]:
+    """(slope of windows, share of clips whose windows alone and score decide alike).
 
     Windows count by their clip: each clip weighs the same.
     """
     rows = table[table[column].notna()]
     rows = rows.sample(min(TIMELINE_CLIPS, len(rows)), random_state=SEED)
     waves = [material.read_wave(path) for path in rows["path"]]
-    logits = window_log_odds(waves, rows["fold"].to_numpy(), encoders, trained, band)
+    logits = log_odds_of_parts(waves, rows["fold"].to_numpy(), encoders, trained, band, "windows")
     mean = np.array([values.mean() for values in logits])
     # a line through the clips: the mean of the windows says what the score of the clip says
     slope, offset = np.polyfit(mean, rows[column], 1)
     agree = np.sign(slope * mean + offset) == np.sign(rows[column])
-    return calibration.Platt(float(slope), float(offset)), float(agree.mean())
+    return float(slope), float(agree.mean())
 
 
 def partly_spoofed(table: pd.DataFrame, encoders: Path, trained: Trained, threshold: float):
-    """`partial.segment_table` of recordings whose middle is fake, scored by the narrow head."""
+    """`comparisons.segment_table` of recordings whose middle is fake, by the narrow head."""
     rows = table.groupby(["owner", "label"]).head(12)
     waves = [material.read_wave(path) for path in rows["path"]]
     label, owner = rows["label"].to_numpy(), rows["owner"].to_numpy()
-    made = partial.partly_spoofed_recordings(waves, label, owner, PARTLY_SPOOFED, SEED)
+    made = comparisons.partly_spoofed_recordings(waves, label, owner, PARTLY_SPOOFED, SEED)
     fold_of = rows.groupby("owner")["fold"].first()
-    fold = np.array([fold_of[name] for name, _, _ in made])
-    logits = window_log_odds([wave for _, wave, _ in made], fold, encoders, trained, NARROW)
-    steps = []
-    for (name, wave, spoof), values in zip(made, logits, strict=True):
-        log_odds = detector.by_step(len(wave), trained.window.log_odds(values))
-        p = 1 / (1 + np.exp(-log_odds))
+    fold, steps = np.array([fold_of[name] for name, _, _ in made]), []
+    parts = [
+        log_odds_of_parts([wave for _, wave, _ in made], fold, encoders, trained, NARROW, how)
+        for how in ("windows", "pieces")
+    ]
+    for (name, wave, spoof), windows, pieces in zip(made, *parts, strict=True):
+        logits = detector.around(windows, pieces.mean(), trained.window_slope)
+        p = 1 / (1 + np.exp(-detector.by_step(len(wave), logits)))
         steps.append(pd.DataFrame({"owner": name, "spoof": spoof, "p": p}))
-    return partial.segment_table(pd.concat(steps), threshold, SEED), len(made)
+    return comparisons.segment_table(pd.concat(steps), threshold, SEED), len(made)
+
+
+def learn_speech(encoders: Path, trained: Trained, x: np.ndarray, band: str) -> pd.DataFrame:
+    """Give heads the line that tells speech from other sounds; its table (`sounds.speech_line`).
+
+    x: statistics of clips in which somebody speaks.
+    """
+    waves, sorts = sounds.pieces(SEED, min(sounds.OF_EACH, len(x) // 10))
+    others = sounds.statistics(waves, encoders, band)
+    trained.speech, table = sounds.speech_line(x, others, sorts, SEED)
+    return table.assign(head=band)
 
 
 def card_of(table: pd.DataFrame, trained: dict, facts: dict) -> dict:
@@ -142,7 +169,7 @@ def card_of(table: pd.DataFrame, trained: dict, facts: dict) -> dict:
     log_odds = np.log(stated / (1 - stated))
     plain, rates = table[table["kind"] == "plain"], results.rates(table, threshold)
     return {
-        "encoders": "Whisper base (convolutions, layers 1-3) and CAM++ (front end, two blocks)",
+        "encoders": "Whisper base (convolutions, layers 1-2) and CAM++ (front end, two blocks)",
         "head": f"logistic regression, C = {heads.C}, weights of owners",
         "probability": "of bona fide, where half of all clips are",
         "threshold": round(threshold, 4),
@@ -174,12 +201,13 @@ def release(clips: pd.DataFrame, out: Path, compare: bool) -> dict:
     """Train, and write everything; returns the card. compare: also what notebook 09 compares."""
     encoders = out / "encoders.onnx"
     table, trained = train(clips, encoders)
-    x = material.statistics(clips["path"].tolist(), encoders, NARROW)
-    facts = {"timeline_agrees": {}}
+    x = trained[NARROW].statistics.x
+    facts, heard = {"windows_agree": {}}, []
     for band, column in ((NARROW, "score_8khz"), (WIDE, "score_16khz")):
         one = trained[band]
-        one.window, agrees = calibrate_windows(table, encoders, one, band, column)
-        facts["timeline_agrees"][band] = round(agrees, 4)
+        one.window_slope, agrees = calibrate_windows(table, encoders, one, band, column)
+        facts["windows_agree"][band] = round(agrees, 4)
+        heard.append(learn_speech(encoders, one, one.statistics.x[one.scored], band))
     threshold = results.threshold_for(table, FALSE_ALARMS)
     segments, made = partly_spoofed(table, encoders, trained[NARROW], threshold)
     facts["segment_eer"] = round(float(segments.loc["timeline", "segment_eer"]), 4)
@@ -188,12 +216,14 @@ def release(clips: pd.DataFrame, out: Path, compare: bool) -> dict:
     card = card_of(table, trained, facts)
     paths.write_json(out / "card.json", card)
     write_scores(table, out / "scores.csv")
-    tables = {"segments": segments, "systems": studies.system_map(table, x)}
+    tables = {"segments": segments, "systems": comparisons.system_map(table, x)}
+    tables["speech"] = pd.concat(heard)
     if compare:
-        tables["corpora"] = studies.without_corpora(clips, x)
-        tables["learning"] = studies.learning_curve(clips, x).set_index("model")
-        tables["candidates"] = studies.candidates(clips, x, table["score_8khz"].to_numpy())
-        tables["audit"] = studies.audits(clips).set_index("stage")
+        tables["candidates"], of_all = comparisons.candidates(clips, x)
+        tables["learning"] = comparisons.learning_curve(clips, x, of_all).set_index("model")
+        tables["corpora"] = comparisons.without_corpora(clips, x, of_all["line"])
+        tables["audit"] = comparisons.audits(clips).set_index("stage")
+        tables["robustness"] = robustness.table(table, trained, encoders, threshold, SEED)
     for name, frame in tables.items():
         frame.to_csv(out / f"{name}.csv", float_format="%.4f")
     return card

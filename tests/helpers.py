@@ -212,16 +212,18 @@ toy (float[clips, samples] wave) => (float[clips, 2] statistics) {
     statistics = Concat <axis = 1> (level, sharpness)
 }
 """  # of a wave with peak 1: mean size of its samples, and of their steps in relation to that
+SPEECH = np.float32([-10, 0]), 7.0  # sounds whose mean size is below 0.7 of the peak
 TOY_HEADS = {
-    NARROW: detector.Head(np.float32([1, 12]), -8.0, 2.0, -0.5),
-    WIDE: detector.Head(np.float32([2, 10]), -7.0, 1.5, 0.5),
+    NARROW: detector.Head(np.float32([1, 12]), -8.0, *SPEECH, 2.0),
+    WIDE: detector.Head(np.float32([2, 10]), -7.0, *SPEECH, 1.5),
 }
 
 
 def write_toy_detector(folder: Path) -> None:
     """Write a detector that tells hisses (bona fide) from hums below 1 kHz (spoof) with certainty.
 
-    It reads two statistics of a wave, which `TOY_ENCODERS` computes.
+    It reads two statistics of a wave, which `TOY_ENCODERS` computes. For it, nobody speaks where a
+    sound has the same size all the time (a square wave).
     """
     import onnx.parser
 

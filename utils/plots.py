@@ -4,7 +4,6 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 
 BONAFIDE, SPOOF, TEST, GREY = "#0072B2", "#D55E00", "#009E73", "#777777"
 NAMES = {1: "bona fide", 0: "spoof"}
@@ -57,9 +56,7 @@ def spectrogram(axis, wave: np.ndarray, rate: int, title: str) -> None:
     axis.grid(False)
 
 
-def intervals(
-    axis, table: pd.DataFrame, colour: str = BONAFIDE, floor: float | None = None
-) -> None:
+def intervals(axis, table, colour: str = BONAFIDE, floor: float | None = None) -> None:
     """Points with 95 % intervals, one row of `table` per line, the first one on top.
 
     Args:

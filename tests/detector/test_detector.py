@@ -160,15 +160,50 @@ def test_encoders_run_once_per_piece_and_once_per_window(toy, opened, monkeypatc
     assert run == [(1, 48000)]
     run.clear()
     opened.timeline(wave)
+    assert run == [(1, 72000)] + [(1, 32000)] * 6  # the recording, then its windows
+    run.clear()
+    opened.timeline(wave, log_odds=1.0)
     assert run == [(1, 32000)] * 6
 
 
-def test_windows_of_a_timeline_have_a_calibration_of_their_own(toy, opened):
-    for wave, band in ((toy.waves[3], WIDE), (toy.waves[-1], NARROW)):
-        (value,) = opened.heads[band].log_odds(opened.statistics([wave], band))
-        head = helpers.TOY_HEADS[band]
-        expected = head.window_slope * value + head.window_offset
-        assert opened.timeline(wave) == pytest.approx([expected] * 3)
+def test_a_timeline_says_where_and_the_recording_says_whether(toy, opened):
+    """Windows lie around the log-odds of the recording, by a slope of their own."""
+    hiss, hum = np.tile(toy.waves[0], 2), np.tile(toy.waves[-1], 2)
+    wave = np.concatenate([hiss, hum])
+    cuts = detector.windows(len(wave))
+    head = opened.heads[WIDE]
+    values = np.array([head.log_odds(opened.statistics([wave[cut]], WIDE))[0] for cut in cuts])
+    expected = opened.logit(wave) + head.window_slope * (values - values.mean())
+    assert expected.mean() == pytest.approx(opened.logit(wave))
+    assert opened.timeline(wave) == pytest.approx(detector.by_step(len(wave), expected))
+    assert opened.timeline(wave)[0] > opened.timeline(wave)[-1] + 2
+
+
+@pytest.fixture
+def ringing():
+    """A square wave, in which nobody speaks, 9 s long."""
+    return np.sign(np.sin(np.arange(9 * RATE) * 0.1)).astype(np.float32)
+
+
+def test_pieces_in_which_nobody_speaks_have_no_vote(toy, opened, ringing):
+    spoof = np.tile(toy.waves[-1], 6)
+    pieces = opened.pieces(np.concatenate([ringing, spoof]), NARROW)
+    assert [piece.speaks for piece in pieces] == [False, False, True, True]
+    assert detector.voting(pieces) == pieces[2:]
+    assert detector.voting(pieces[:2]) == pieces[:2]  # where nobody speaks at all, all vote
+    timeline = opened.timeline(np.concatenate([ringing, spoof]), NARROW)
+    assert np.isnan(timeline[:14]).all() and np.isfinite(timeline[-14:]).all()
+    assert np.isfinite(opened.timeline(ringing, NARROW)).all()
+
+
+def test_the_channel_that_looks_most_like_a_spoof_is_the_score(toy, opened, ringing):
+    hiss, hum = toy.waves[0], toy.waves[-1]
+    for waves in (np.stack([hiss, hum]), np.stack([hum, hiss])):
+        assert opened.logit(waves) == pytest.approx(opened.logit(hum), abs=1e-3)
+        assert opened.probability(waves, RATE) < 0.1
+    # a channel without speech does not count beside one with
+    party = np.tile(hiss, 6)
+    assert opened.logit(np.stack([ringing, party])) == pytest.approx(opened.logit(party), abs=1e-3)
 
 
 def test_a_timeline_is_empty_where_it_is_quiet(toy, opened):
@@ -200,7 +235,8 @@ def test_spans_by_hand():
 def test_heads_are_opened_as_they_were_saved(toy):
     found = detector.load_heads(toy.folder / "heads.npz")
     for band, head in helpers.TOY_HEADS.items():
-        assert np.array_equal(found[band].weight, head.weight) and found[band][1:] == head[1:]
+        for mine, saved in zip(found[band], head, strict=True):
+            assert np.array_equal(mine, saved)
 
 
 # what is appended says nothing: a new line, bytes after an archive, a description of the graph
@@ -236,7 +272,10 @@ def test_a_damaged_file_is_refused(folder, name, damage):
     [([1, np.nan], [1, 2]), ([1, 2, 3], [1, 2]), ([[1, 2]], [[1, 2]]), ([1, np.inf], [1, 2])],
 )
 def test_heads_that_cannot_score_are_refused(folder, narrow, wide):
-    heads = {NARROW: detector.Head(narrow, 0, 1, 0), WIDE: detector.Head(wide, 0, 1, 0)}
+    heads = {
+        NARROW: detector.Head(narrow, 0, narrow, 0, 1),
+        WIDE: detector.Head(wide, 0, wide, 0, 1),
+    }
     detector.save_heads(folder / "heads.npz", heads)
     with pytest.raises(ValueError, match="heads.npz: weights of different shapes, or not finite"):
         detector.Detector(folder)
@@ -244,7 +283,7 @@ def test_heads_that_cannot_score_are_refused(folder, narrow, wide):
 
 def test_a_missing_head_is_named(folder):
     detector.save_heads(folder / "heads.npz", {NARROW: helpers.TOY_HEADS[NARROW]})
-    with pytest.raises(ValueError, match=f"heads.npz.*{WIDE} weight"):
+    with pytest.raises(ValueError, match=f"heads.npz.*{WIDE} numbers"):
         detector.Detector(folder)
 
 

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 from utils.audio import dsp, reading
+from utils.audio.decoding import Recording
 from utils.detector import embedding, scoring
 from utils.detector.batch import command
 from utils.detector.scoring import RATE
+from utils.models import language_id
 
 
 @pytest.fixture
@@ -26,7 +28,7 @@ def test_little_sound_gets_a_warning(clean):
 
 
 def test_a_clip_in_which_nobody_speaks_gets_a_warning(clean):
-    assert "nobody" in scoring.warnings(clean, 0.9)[0]
+    assert "nobody" in scoring.warnings(clean, speaks=False)[0]
 
 
 def test_a_clipped_clip_gets_a_warning(clean):
@@ -36,12 +38,62 @@ def test_a_clipped_clip_gets_a_warning(clean):
     assert scoring.warnings(clipped)[0].startswith("clipped")
 
 
+def recording(*waves, notes=()):
+    return Recording(np.stack(waves).astype(np.float32), RATE, notes)
+
+
 def test_rows_name_what_cannot_be_scored_and_keep_the_order(toy):
-    scorer = scoring.Scorer(str(toy.folder), with_language=False)
-    rows = scorer.rows([toy.waves[0], np.zeros(RATE, np.float32), toy.waves[-1]])
+    scorer = scoring.Scorer(str(toy.folder))
+    waves = [toy.waves[0], np.zeros(RATE, np.float32), toy.waves[-1]]
+    rows = scorer.rows([recording(wave) for wave in waves])
     assert [row["decision"] for row in rows] == ["bona fide", "", "spoof"]
     assert "silent" in rows[1]["note"] and rows[1]["p_bona_fide"] == rows[1]["head"] == ""
     assert all(list(row) == list(scoring.COLUMNS[1:]) for row in rows)
+    assert all(row["detector"].endswith(scorer.released.version[:12]) for row in rows)
+
+
+def test_a_row_repeats_what_the_reader_noted(toy):
+    noted = recording(toy.waves[0], notes=("2.0 of 3.0 s decoded",))
+    (row,) = scoring.Scorer(str(toy.folder)).rows([noted])
+    assert row["note"] == "2.0 of 3.0 s decoded"
+
+
+def test_a_row_tells_each_channel_and_which_is_the_score(toy):
+    hiss, hum = toy.waves[0], toy.waves[-1]
+    scorer = scoring.Scorer(str(toy.folder))
+    both, same, opposite = scorer.rows(
+        [recording(hiss, hum), recording(hum, hum), recording(hum, -hum)]
+    )
+    assert both["channel"] == "2 of 2" and both["decision"] == "spoof"
+    first, second = both["p_channels"].split("; ")
+    assert first.startswith("1 0.9") and second.startswith("2 0.0")
+    for row in (same, opposite):
+        assert row["channel"] == row["p_channels"] == ""
+        assert float(row["p_bona_fide"]) == pytest.approx(float(both["p_bona_fide"]), abs=1e-3)
+    loud = scoring.Scorer(str(toy.folder), options=scoring.Options(channels="loudest"))
+    (row,) = loud.rows([recording(hiss, 0.001 * hum)])
+    assert row["channel"] == "1 of 2" and row["decision"] == "bona fide"
+
+
+def test_a_threshold_and_a_prior_of_ones_own(toy):
+    (row,) = scoring.Scorer(str(toy.folder)).rows([recording(toy.waves[0])])
+    p = float(row["p_bona_fide"])
+    options = scoring.Options(threshold=0.999999, prior=0.9)
+    (other,) = scoring.Scorer(str(toy.folder), options=options).rows([recording(toy.waves[0])])
+    odds = p / (1 - p) * 0.1 / 0.9  # by Bayes: nine spoofs for each bona fide recording
+    assert float(other["p_bona_fide"]) == pytest.approx(odds / (1 + odds), abs=1e-4)
+    assert other["decision"] == "spoof" and other["threshold"] == "0.999999"
+    for wrong in ({"threshold": 1.0}, {"prior": 0.0}, {"channels": "left"}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            scoring.Scorer(str(toy.folder), options=scoring.Options(**wrong))
+
+
+def test_the_lowest_piece_of_a_long_recording_is_told(toy):
+    wave = np.concatenate([np.tile(toy.waves[0], 12), np.tile(toy.waves[-1], 4)])  # 18 s and 6 s
+    (row,) = scoring.Scorer(str(toy.folder)).rows([recording(wave)])
+    assert row["lowest_at"] == "18.00-24.00" and float(row["p_lowest"]) < 0.5
+    assert row["pieces"].count("; ") == 3 and row["speech_s"] == "24.00"
+    assert row["decision"] == "bona fide"
 
 
 def test_a_detector_that_changed_while_it_was_used_is_refused(toy):
@@ -62,29 +114,33 @@ def test_showing_a_recording_that_is_too_short_names_it(toy, tmp_path):
 
 
 def test_a_row_names_the_head_that_scored(toy):
-    hiss, scorer = toy.waves[0], scoring.Scorer(str(toy.folder), with_language=False)
-    rows = scorer.rows([hiss, embedding.telephone_band(hiss), toy.waves[-1]])
+    hiss, scorer = toy.waves[0], scoring.Scorer(str(toy.folder))
+    waves = hiss, embedding.telephone_band(hiss), toy.waves[-1]
+    rows = scorer.rows([recording(wave) for wave in waves])
     assert [row["head"] for row in rows] == ["16 kHz", "8 kHz", "8 kHz"]
     (piece,) = scorer.released.pieces(hiss, "16 kHz")
     assert float(rows[0]["p_bona_fide"]) == pytest.approx(scoring.probability(piece.log_odds))
 
 
-def test_languages_are_those_of_the_wave_at_8_khz(toy, monkeypatch):
+def test_languages_are_those_of_the_spoken_pieces_at_8_khz(toy, monkeypatch):
     seen = []
     monkeypatch.setattr(
-        scoring.language_id,
+        language_id,
         "detect_in_this_process",
         lambda waves: seen.extend(len(wave) for wave in waves) or [("sw", 0.9, 0.0)] * len(waves),
     )
-    (row,) = scoring.Scorer(str(toy.folder)).rows([toy.waves[0]])
-    assert seen == [12000] and (row["language"], row["p_language"]) == ("sw", "0.90")
+    square = np.sign(np.sin(np.arange(3 * RATE // 2) * 0.1))
+    wave = np.concatenate([np.tile(square, 6), np.tile(toy.waves[-1], 6)])  # 9 s each
+    options = scoring.Options(language=True)
+    (row,) = scoring.Scorer(str(toy.folder), options=options).rows([recording(wave)])
+    assert abs(seen[0] - 9 * 8000) < 10 and (row["language"], row["p_language"]) == ("sw", "0.90")
 
 
 def test_no_decision_where_there_is_a_warning(toy):
     hiss, hum = toy.waves[0], toy.waves[-1]  # a sine is near its peak for half of the time
     for abstain, decision in ((False, "spoof"), (True, "no decision")):
-        scorer = scoring.Scorer(str(toy.folder), with_language=False, abstain=abstain)
-        rows = scorer.rows([hiss, hum])
+        scorer = scoring.Scorer(str(toy.folder), options=scoring.Options(abstain=abstain))
+        rows = scorer.rows([recording(hiss), recording(hum)])
         assert [row["decision"] for row in rows] == ["bona fide", decision]
         assert not rows[0]["note"] and "clipped" in rows[1]["note"] and rows[1]["p_bona_fide"]
 

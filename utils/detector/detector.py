@@ -1,10 +1,11 @@
 """The released detector: a weight for each pooled statistic of two frozen encoders.
 
-Whisper base (convolutions, layers 1–3) and CAM++ (front end, two dense blocks) → mean, standard
+Whisper base (convolutions, layers 1–2) and CAM++ (front end, two dense blocks) → mean, standard
 deviation and mean absolute delta of each channel → weighted sum → calibrated log-odds of bona fide.
 There are two such heads: one hears what lies below 4 kHz, the other all up to 8 kHz. A recording
-whose sound reaches above 4 kHz has the second. `detector/train/` makes the files; they hold weights
-only, no training clip can be heard from them.
+whose sound reaches above 4 kHz has the second. A second sum of the same statistics says whether
+somebody speaks: music, ringing tones and noise have no vote. `detector/train/` makes the files;
+they hold weights only, no training clip can be heard from them.
 """
 
 import hashlib
@@ -14,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 
 from utils import paths
-from utils.audio import dsp, reading
-from utils.detector import embedding
+from utils.audio import decoding, dsp
+from utils.detector import channels, embedding
 from utils.detector.embedding import NARROW, RATE, WIDE
 
 FOLDER = Path(__file__).parent / "released"
@@ -73,27 +74,35 @@ class Piece(NamedTuple):
     start_s: float
     end_s: float
     log_odds: float  # of bona fide, calibrated
+    speaks: bool  # whether somebody speaks in it
 
 
 class Head(NamedTuple):
-    """Calibrated log-odds of bona fide = weight · statistics + bias."""
+    """Log-odds of bona fide (calibrated) and of speech = weight · statistics + bias."""
 
     weight: np.ndarray  # float32 (D,)
     bias: float
-    window_slope: float  # log-odds of a window of the timeline = slope · log-odds + offset
-    window_offset: float
+    speech_weight: np.ndarray  # float32 (D,)
+    speech_bias: float
+    window_slope: float  # of the log-odds of windows, around the log-odds of their recording
 
     def log_odds(self, statistics: np.ndarray) -> np.ndarray:
         """(N, D) → (N,). Row by row: a product with the whole matrix rounds differently."""
         return np.array([float(row @ self.weight) + self.bias for row in statistics])
+
+    def speaks(self, statistics: np.ndarray) -> np.ndarray:
+        """(N, D) → whether somebody speaks, (N,)."""
+        values = [float(row @ self.speech_weight) + self.speech_bias for row in statistics]
+        return np.array(values, float) > 0
 
 
 def save_heads(path: Path, heads: dict[str, Head]) -> None:
     """Write the heads by the band that they hear."""
     arrays = {}
     for band, head in heads.items():
-        numbers = [head.bias, head.window_slope, head.window_offset]
+        numbers = [head.bias, head.speech_bias, head.window_slope]
         arrays |= {f"{band} weight": np.asarray(head.weight, np.float32)}
+        arrays |= {f"{band} speech": np.asarray(head.speech_weight, np.float32)}
         arrays |= {f"{band} numbers": np.array(numbers, np.float64)}
     with paths.whole(path) as temporary, temporary.open("wb") as file:
         np.savez(file, **arrays)
@@ -103,13 +112,15 @@ def load_heads(path: Path) -> dict[str, Head]:
     """What `save_heads` wrote. Raises ValueError for a damaged file."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            heads = {
-                band: Head(arrays[f"{band} weight"], *arrays[f"{band} numbers"].tolist())
-                for band in (NARROW, WIDE)
-            }
+            heads = {}
+            for band in (NARROW, WIDE):
+                bias, speech_bias, slope = arrays[f"{band} numbers"].tolist()
+                weight, speech = arrays[f"{band} weight"], arrays[f"{band} speech"]
+                heads[band] = Head(weight, bias, speech, speech_bias, slope)
     except Exception as error:  # those of numpy, zipfile and zlib have no other base class
         raise ValueError(f"{path.name}: {error!r}") from error
-    shapes = {head.weight.shape for head in heads.values()}
+    weights = [w for head in heads.values() for w in (head.weight, head.speech_weight)]
+    shapes = {weight.shape for weight in weights}
     numbers = np.concatenate([np.ravel(part) for head in heads.values() for part in head])
     if len(shapes) != 1 or len(min(shapes)) != 1 or not np.isfinite(numbers).all():
         raise ValueError(f"{path.name}: weights of different shapes, or not finite")
@@ -120,7 +131,7 @@ def check(wave: np.ndarray) -> None:
     """Raise AudioError for a wave that is too short or silent."""
     if len(wave) < SHORTEST_S * RATE:
         raise dsp.AudioError(f"{len(wave) / RATE:.2f} s is too short to score")
-    if np.abs(wave).max() < SILENT_PEAK:
+    if dsp.peak(wave) < SILENT_PEAK:
         raise dsp.AudioError("silent: no piece of it can be scored")
 
 
@@ -185,41 +196,89 @@ class Detector:
         inner, start = wave[sounding], sounding.start
         cuts = embedding.pieces(len(inner))
         cuts = [cut for cut, heard in zip(cuts, audible(inner, cuts), strict=True) if heard]
-        waves = [inner[first:last] for first, last in cuts]
-        log_odds = self.heads[band].log_odds(self.statistics(waves, band, fill=True))
-        return [
-            Piece((start + first) / RATE, (start + last) / RATE, float(value))
-            for (first, last), value in zip(cuts, log_odds, strict=True)
-        ]
+        result, head = [], self.heads[band]
+        for first, last in cuts:  # one by one: those of hours would fill the memory
+            statistics = self.statistics([inner[first:last]], band, fill=True)
+            (value,), (speaks,) = head.log_odds(statistics), head.speaks(statistics)
+            if not np.isfinite(value):
+                raise dsp.AudioError("no finite score: the detector or its runtime is damaged")
+            ends = (start + first) / RATE, (start + last) / RATE
+            result.append(Piece(*ends, float(value), bool(speaks)))
+        return result
 
-    def logit(self, wave: np.ndarray) -> float:
-        """Calibrated log-odds of bona fide of a wave: the mean over its `pieces`."""
-        return float(np.mean([piece.log_odds for piece in self.pieces(wave)]))
+    def logit(self, waves: np.ndarray) -> float:
+        """Calibrated log-odds of bona fide of a wave (samples,) or of (channels, samples).
 
-    def timeline(self, wave: np.ndarray, band: str = "") -> np.ndarray:
-        """Log-odds of bona fide of each `STEP_S` of a wave (steps,), NaN where it is quiet.
+        The mean over its pieces that vote (`voting`); of channels that differ, the lowest.
+        """
+        chosen = channels.choose(np.atleast_2d(waves))
+        return lowest([self.pieces(channel.wave) for channel in chosen])[1]
 
-        Windows have a calibration of their own. Raises AudioError for less than `SHORTEST_S` and
-        for silence.
+    def timeline(self, wave: np.ndarray, band: str = "", log_odds: float | None = None):
+        """Log-odds of bona fide of each `STEP_S` of a wave (steps,), NaN where nobody speaks.
+
+        Their mean over the windows is that of the recording: windows say where, not whether.
+
+        Args:
+            band: which head scores; "": that of the recording.
+            log_odds: of the recording; None: computed here.
+        Raises AudioError for less than `SHORTEST_S` and for silence.
         """
         check(wave)
         band = band or self.band(wave)
+        if log_odds is None:
+            log_odds = lowest([self.pieces(wave, band)])[1]
         cuts = windows(len(wave))
         heard = audible(wave, [(cut.start, cut.stop) for cut in cuts])
         head, logits = self.heads[band], np.full(len(cuts), np.nan)
+        speaks = np.zeros(len(cuts), bool)
         for number in np.flatnonzero(heard):  # one by one: those of hours would fill the memory
-            (value,) = head.log_odds(self.statistics([wave[cuts[number]]], band))
-            logits[number] = head.window_slope * value + head.window_offset
-        return by_step(len(wave), logits)
+            statistics = self.statistics([wave[cuts[number]]], band)
+            (logits[number],), (speaks[number],) = (
+                head.log_odds(statistics),
+                head.speaks(statistics),
+            )
+        if speaks.any():
+            logits[~speaks] = np.nan
+        return by_step(len(wave), around(logits, log_odds, head.window_slope))
 
     def probability(self, clip: Path | str | np.ndarray, rate: int = dsp.RATE) -> float:
-        """Probability of bona fide, 0 … 1, of a file or of a wave (samples,) at `rate` Hz.
+        """Probability of bona fide, 0 … 1, of a file, or of a wave at `rate` Hz.
 
-        Raises AudioError for what cannot be scored.
+        A wave has the shape (samples,) or (channels, samples). Raises AudioError for what cannot be
+        scored.
         """
         if isinstance(clip, (str, Path)):
-            wave = reading.read(Path(clip), RATE)
+            waves = decoding.decode(Path(clip), Path(clip).name, RATE).channels
         else:
-            wave = dsp.check_wave(np.asarray(clip, np.float32), "wave", rate)
-            wave = dsp.check_wave(dsp.resample(wave, rate, RATE), "wave", RATE)
-        return float(1 / (1 + np.exp(-self.logit(wave))))
+            waves = np.atleast_2d(np.asarray(clip, np.float32))
+            for wave in waves:
+                if not np.isfinite(wave).all():
+                    raise dsp.AudioError("wave: samples are NaN or infinite")
+            waves = np.stack([dsp.resample(wave, rate, RATE) for wave in waves])
+        return float(1 / (1 + np.exp(-self.logit(waves))))
+
+
+def voting(pieces: list[Piece]) -> list[Piece]:
+    """The pieces that decide: those in which somebody speaks, or all if nobody does."""
+    return [piece for piece in pieces if piece.speaks] or pieces
+
+
+def lowest(recorded: list[list[Piece]]) -> tuple[int, float]:
+    """(number, log-odds of bona fide) of the channel that looks most like a spoof.
+
+    recorded: the pieces of each channel. A channel in which nobody speaks counts only if nobody
+    speaks in any.
+    """
+    log_odds = [float(np.mean([piece.log_odds for piece in voting(x)])) for x in recorded]
+    speak = [any(piece.speaks for piece in pieces) for pieces in recorded]
+    counts = [n for n in range(len(recorded)) if speak[n]] or list(range(len(recorded)))
+    number = min(counts, key=lambda n: log_odds[n])
+    return number, log_odds[number]
+
+
+def around(logits: np.ndarray, log_odds: float, slope: float) -> np.ndarray:
+    """Log-odds of windows (windows,), brought to the mean `log_odds`; NaN stays NaN."""
+    if not np.isfinite(logits).any():
+        return logits
+    return log_odds + slope * (logits - np.nanmean(logits))

@@ -1,20 +1,23 @@
 """What the released detector says of a recording: probability, decision, language, warnings.
 
-`p_bona_fide` is the probability of bona fide if half of all clips are bona fide. The decision is
-bona fide above the threshold on the detector's card. A recording longer than 6 s is scored in
-equal pieces: the score is the mean of their log-odds, and the note names the piece with the lowest
-probability. `head` says what was heard: sound up to 4 kHz ("8 kHz") or up to 8 kHz ("16 kHz"). Read
-the card first: what the detector was trained on, and how often it is wrong. Waves are at 16 kHz.
+`p_bona_fide` is the probability of bona fide if half of all clips are bona fide, or if `prior` of
+them are spoofs. The decision is bona fide above the threshold on the detector's card. A recording
+longer than 6 s is scored in equal pieces: the score is the mean of their log-odds, and `p_lowest`
+is that of the piece that looks most like a spoof. Pieces in which nobody speaks have no vote.
+Channels that differ are scored apart, and the lowest is the score. `head` says what was heard:
+sound up to 4 kHz ("8 kHz") or up to 8 kHz ("16 kHz"). Read the card first: what the detector was
+trained on, and how often it is wrong. Waves are at 16 kHz.
 """
 
 import io
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from utils.audio import dsp, reading
-from utils.detector import detector, embedding
-from utils.models import language_id
+from utils.audio import decoding, dsp
+from utils.audio.decoding import Recording
+from utils.detector import channels, detector, embedding
 
 COLUMNS = (
     "file",
@@ -23,20 +26,38 @@ COLUMNS = (
     "threshold",
     "threshold_from",
     "head",
+    "channel",
+    "p_channels",
     "language",
     "p_language",
     "seconds",
+    "speech_s",
+    "p_lowest",
+    "lowest_at",
     "note",
     "pieces",
+    "detector",
 )
 BONAFIDE, SPOOF, UNDECIDED = "bona fide", "spoof", "no decision"
 THRESHOLD_FROM = "calls 5 in 100 recordings of people spoof; learned from owners left out"
+NAME = "deepfake-speech"
 RATE = embedding.RATE
 SHORT_S = 1.0  # of sound; the detector was trained on nothing shorter
 LANGUAGE_P = 0.5  # a language with a lower probability is reported as 'unknown', as in notebook 01
-NO_SPEECH_P = 0.6  # openai-whisper's own threshold
+LANGUAGE_S = 30  # of speech that Whisper hears
 NEAR_PEAK = 0.7  # a sample above this part of the peak counts as near the peak
 CLIPPED_FRACTION = 0.03  # of samples near the peak; rare in mini's raw clips, usual after clipping
+NOBODY = "nobody seems to speak (music? noise?)"
+
+
+class Options(NamedTuple):
+    """How recordings are scored."""
+
+    threshold: float | None = None  # probability above which it is bona fide; None: of the card
+    prior: float = 0.5  # share of spoofs that is expected
+    channels: str = "each"  # which are scored: see `channels.choose`
+    language: bool = False  # name the language: needs PyTorch and the weights of Whisper
+    abstain: bool = False  # give no decision where there is a warning
 
 
 def load_detector(folder: Path | str = detector.FOLDER) -> detector.Detector:
@@ -47,103 +68,136 @@ def load_detector(folder: Path | str = detector.FOLDER) -> detector.Detector:
     return detector.Detector(Path(folder))
 
 
-def probability(log_odds):
-    """Probability from log-odds, for a number or an array; NaN stays NaN."""
-    return 1 / (1 + np.exp(-log_odds))
+def probability(log_odds, prior: float = 0.5):
+    """Probability of bona fide from log-odds, for a number or an array; NaN stays NaN.
+
+    prior: share of spoofs that is expected. log((1 - prior) / prior) is added to the log-odds.
+    """
+    return 1 / (1 + np.exp(-(log_odds + np.log((1 - prior) / prior))))
 
 
 class Scorer:
     """The scorer that `batch_scoring.score_files` opens: the columns of each recording."""
 
-    rate = RATE  # Hz, of the waves that it takes
+    rate = RATE  # Hz, of the recordings that it takes
+    recordings = True  # it takes `Recording`s: all channels, and what the reader noted
 
-    def __init__(
-        self, folder: str, version: str = "", with_language: bool = True, abstain: bool = False
-    ):
+    def __init__(self, folder: str, version: str = "", options: Options = Options()):  # noqa: B008
         """Open the detector in `folder`.
 
-        Args:
-            version: what `Detector.version` must be; "": any. Raises ValueError for another one.
-            with_language: name the language and warn where nobody speaks.
-            abstain: give no decision where there is a warning.
+        version: what `Detector.version` must be; "": any. Raises ValueError for another one, and
+        for options outside their ranges.
         """
         self.released = load_detector(folder)
-        self.with_language, self.abstain = with_language, abstain
+        self.options = options
+        self.threshold = self.released.card["threshold"]
+        if options.threshold is not None:
+            self.threshold = options.threshold
         if version and self.released.version != version:
             raise ValueError(f"{folder} changed while it was used: start again")
+        for name in ("threshold", "prior"):
+            value = getattr(options, name)
+            if value is not None and not 0 < value < 1:
+                raise ValueError(f"{name}: {value} does not lie between 0 and 1")
+        if options.channels not in channels.HOW:
+            raise ValueError(f"channels: {options.channels!r} is none of {channels.HOW}")
 
-    def rows(self, waves: list[np.ndarray]) -> list[dict[str, str]]:
-        """`COLUMNS` without the file, of each wave.
+    def rows(self, recordings: list[Recording]) -> list[dict[str, str]]:
+        """`COLUMNS` without the file, of each recording at 16 kHz.
 
-        Probability and decision are empty where a wave cannot be scored; the note says why.
+        Probability and decision are empty where one cannot be scored; the note says why.
         """
         rows = []
-        for wave, language in zip(waves, self.languages(waves), strict=True):
+        for recording in recordings:
             try:
-                rows.append(self.row(wave, language))
+                rows.append(self.row(recording))
             except dsp.AudioError as error:
-                rows.append(self._empty_row(wave) | {"note": str(error)})
+                rows.append(self._empty_row(recording) | {"note": str(error)})
         return rows
 
-    def languages(self, waves: list[np.ndarray]) -> list[tuple[str, float, float]]:
-        """(language code, its probability, probability that nobody speaks) of each wave.
-
-        ("", 0, 0) for each if the scorer was opened without languages.
-        """
-        if self.with_language:
-            narrow = [dsp.resample(wave, RATE, dsp.RATE) for wave in waves]
-            return language_id.detect_in_this_process(narrow)
-        return [("", 0.0, 0.0)] * len(waves)
-
-    def row(
-        self, wave: np.ndarray, language: tuple[str, float, float] = ("", 0.0, 0.0)
-    ) -> dict[str, str]:
-        """`COLUMNS` without the file, of a wave. Raises AudioError for what cannot be scored."""
-        code, language_p, no_speech_p = language
-        row, band = self._empty_row(wave), self.released.band(wave)
-        pieces = self.released.pieces(wave, band)
-        p = probability(np.mean([piece.log_odds for piece in pieces]))
-        notes = warnings(wave, no_speech_p)
-        row["head"] = band
+    def row(self, recording: Recording) -> dict[str, str]:
+        """`COLUMNS` without the file. Raises AudioError for what cannot be scored."""
+        chosen = channels.choose(recording.channels, self.options.channels)
+        bands = [self.released.band(channel.wave) for channel in chosen]
+        recorded = [
+            self.released.pieces(channel.wave, band)
+            for channel, band in zip(chosen, bands, strict=True)
+        ]
+        number, log_odds = detector.lowest(recorded)
+        channel, pieces = chosen[number], recorded[number]
+        p = self._p(log_odds)
+        row = self._empty_row(recording)
+        row["head"], row["channel"] = bands[number], channel.name
         row["p_bona_fide"] = f"{p:.6f}"
-        row["decision"] = BONAFIDE if p > self.released.card["threshold"] else SPOOF
-        if self.abstain and notes:
-            row["decision"] = UNDECIDED
-        if code:
-            row["language"] = code if language_p >= LANGUAGE_P else "unknown"
-            row["p_language"] = f"{language_p:.2f}"
-        if len(pieces) > 1:
-            scored = [(x.start_s, x.end_s, probability(x.log_odds)) for x in pieces]
-            start, end, lowest = min(scored, key=lambda piece: piece[2])
-            notes.append(
-                f"lowest {lowest:.3f} at {start:.0f}–{end:.0f} s of {len(wave) / RATE:.0f} s"
+        row["decision"] = BONAFIDE if p > self.threshold else SPOOF
+        if len(chosen) > 1:
+            each = [self._p(detector.lowest([x])[1]) for x in recorded]
+            row["p_channels"] = "; ".join(
+                f"{other.name.split(' ')[0]} {value:.3f}"
+                for other, value in zip(chosen, each, strict=True)
             )
-            row["pieces"] = "; ".join(f"{start:.2f}-{end:.2f} {p:.3f}" for start, end, p in scored)
-        row["note"] = "; ".join(notes)
+        self._tell_pieces(row, pieces)
+        doubts = warnings(channel.wave, any(piece.speaks for piece in pieces))
+        if self.options.abstain and doubts:
+            row["decision"] = UNDECIDED
+        if self.options.language:
+            row |= self._language(channel.wave, detector.voting(pieces))
+        row["note"] = "; ".join([*recording.notes, *doubts])
         return row
 
-    def _empty_row(self, wave: np.ndarray) -> dict[str, str]:
+    def _p(self, log_odds: float) -> float:
+        return float(probability(log_odds, self.options.prior))
+
+    def _tell_pieces(self, row: dict[str, str], pieces: list[detector.Piece]) -> None:
+        """Fill the columns about pieces, in place."""
+        votes = detector.voting(pieces)
+        speech = sum(piece.end_s - piece.start_s for piece in pieces if piece.speaks)
+        row["speech_s"] = f"{speech:.2f}"
+        if len(pieces) > 1:
+            low = min(votes, key=lambda piece: piece.log_odds)
+            row["p_lowest"] = f"{self._p(low.log_odds):.3f}"
+            row["lowest_at"] = f"{low.start_s:.2f}-{low.end_s:.2f}"
+            row["pieces"] = "; ".join(
+                f"{x.start_s:.2f}-{x.end_s:.2f} "
+                + (f"{self._p(x.log_odds):.3f}" if x in votes else "no speech")
+                for x in pieces
+            )
+
+    def _language(self, wave: np.ndarray, votes: list[detector.Piece]) -> dict[str, str]:
+        """Language of what is spoken, by Whisper, and its probability."""
+        import torch  # here: only this needs it
+
+        from utils.models import language_id
+
+        torch.set_num_threads(1)  # of each process that scores
+        spoken = [wave[int(x.start_s * RATE) : int(x.end_s * RATE)] for x in votes]
+        spoken = np.concatenate(spoken)[: LANGUAGE_S * RATE]
+        narrow = dsp.resample(spoken, RATE, dsp.RATE)
+        ((code, p, _),) = language_id.detect_in_this_process([narrow])
+        return {"language": code if p >= LANGUAGE_P else "unknown", "p_language": f"{p:.2f}"}
+
+    def _empty_row(self, recording: Recording) -> dict[str, str]:
+        chosen = "the command line" if self.options.threshold is not None else THRESHOLD_FROM
         return dict.fromkeys(COLUMNS[1:], "") | {
-            "seconds": f"{len(wave) / RATE:.2f}",
-            "threshold": self.released.card["threshold"],
-            "threshold_from": THRESHOLD_FROM,
+            "seconds": f"{recording.channels.shape[1] / RATE:.2f}",
+            "threshold": f"{self.threshold:g}",
+            "threshold_from": chosen,
+            "detector": f"{NAME} {self.released.version[:12]}",
         }
 
 
-def warnings(wave: np.ndarray, no_speech_p: float = 0.0) -> list[str]:
-    """Reasons to doubt the score of a wave.
-
-    Args: `no_speech_p` Whisper's probability that nobody speaks.
-    """
+def warnings(wave: np.ndarray, speaks: bool = True) -> list[str]:
+    """Reasons to doubt the score of a wave. speaks: whether somebody speaks in a piece of it."""
     frame_s = 0.02
     level = dsp.frames_dbfs(wave, RATE, frame_s)
-    sound_s = frame_s * (level > max(dsp.SILENT_DBFS, level.max() - 40)).sum()
-    near_peak = np.mean(np.abs(wave) > NEAR_PEAK * np.abs(wave).max())
+    sound_s = frame_s * (level > level.max() - 40).sum()
+    edge = NEAR_PEAK * dsp.peak(wave)
+    near_peak = (np.count_nonzero(wave > edge) + np.count_nonzero(wave < -edge)) / len(wave)
     result = []
     if sound_s < SHORT_S:
         result.append(f"only {sound_s:.1f} s of sound: shorter than anything it was trained on")
-    if no_speech_p > NO_SPEECH_P:
-        result.append("nobody seems to speak (music? noise?)")
+    if not speaks:
+        result.append(NOBODY)
     if near_peak > CLIPPED_FRACTION:
         result.append(f"clipped or overdriven ({near_peak:.0%} of the samples near the peak)")
     return result
@@ -158,7 +212,7 @@ def draw(
 ) -> np.ndarray:
     """Draw where a wave looks fake to `path` (a file or a buffer), as PNG of `size` inches.
 
-    Returns the probability of bona fide of each `detector.STEP_S` (steps,), NaN where it is silent.
+    Returns the probability of bona fide of each `detector.STEP_S` (steps,); NaN: nobody speaks.
     """
     from utils import plots  # here: scoring without figures does not wait for matplotlib
 
@@ -176,15 +230,23 @@ def show(path: Path | str, folder: Path | str = detector.FOLDER):
     """
     from IPython.display import Audio, Image, display
 
-    wave, scorer = reading.read(Path(path), RATE), Scorer(str(folder))
-    (row,) = scorer.rows([wave])
+    recording, scorer = decoding.decode(Path(path), Path(path).name, RATE), Scorer(str(folder))
+    (row,) = scorer.rows([recording])
     if not row["p_bona_fide"]:
         raise dsp.AudioError(f"{Path(path).name}: {row['note']}")
-    text = f"p(bona fide) {float(row['p_bona_fide']):.3f}: {row['decision']}"
-    if row["note"]:
-        text += f"; {row['note']}"
-    print(text)
-    picture = io.BytesIO()
+    notes = [f"channel {row['channel']}"] if row["channel"] else []
+    if row["lowest_at"]:
+        notes.append(f"lowest {row['p_lowest']} at {row['lowest_at']} s")
+    notes += [row["note"]] if row["note"] else []
+    print("; ".join([f"p(bona fide) {float(row['p_bona_fide']):.3f}: {row['decision']}", *notes]))
+    wave, picture = scored_channel(recording.channels, row["channel"]), io.BytesIO()
     draw(picture, wave, scorer.released, Path(path).name)
     display(Image(picture.getvalue()))
     return Audio(wave, rate=RATE)
+
+
+def scored_channel(waves: np.ndarray, name: str) -> np.ndarray:
+    """The wave (samples,) of the channel that a row names, of (channels, samples)."""
+    if name.startswith("mix"):
+        return waves.mean(axis=0)
+    return waves[int(name.split(" ")[0]) - 1] if name else channels.choose(waves)[0].wave

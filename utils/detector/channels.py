@@ -1,0 +1,75 @@
+"""Which channels of a recording are scored: those that differ, each apart.
+
+The two parties of a call often have a channel each, and the mean of two channels may cancel what
+both hold. Waves are float32 (channels, samples), full scale ±1.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from utils.audio import dsp
+
+HOW = ("each", "mix", "loudest")
+ALIKE_R2 = 0.99  # squared correlation from which two channels count as the same sound
+QUIET_DB = 50.0  # a channel so far below the loudest one is left out
+MOST = 8  # channels that are scored; of more, the loudest
+SAMPLES_AT_ONCE = 2**22  # hours in double precision would not fit into memory
+
+
+class Channel(NamedTuple):
+    """What is scored of a recording."""
+
+    name: str  # "2 of 2", "mix of 2", "" for the only one
+    wave: np.ndarray  # (samples,)
+
+
+def products(waves: np.ndarray) -> np.ndarray:
+    """Inner products of the channels, float64 (channels, channels), of their mean power."""
+    total = np.zeros((len(waves), len(waves)))
+    for start in range(0, waves.shape[1], SAMPLES_AT_ONCE):
+        some = waves[:, start : start + SAMPLES_AT_ONCE].astype(np.float64)
+        total += some @ some.T
+    return total / max(1, waves.shape[1])
+
+
+def choose(waves: np.ndarray, how: str = "each") -> list[Channel]:
+    """The channels (at least one) that are scored.
+
+    Args:
+        waves: (channels, samples).
+        how: "each": all that differ and are not quiet beside the loudest one. The sign does not
+            matter: opposite channels are the same sound. "mix": their mean, or the loudest channel
+            where it would cancel. "loudest": that one alone.
+    Raises ValueError for another word.
+    """
+    if how not in HOW:
+        raise ValueError(f"channels: {how!r} is none of {', '.join(HOW)}")
+    count = len(waves)
+    if count == 1:
+        return [Channel("", waves[0])]
+    product = products(waves)
+    power = np.diag(product)
+    loudest = int(np.argmax(power))
+    if how == "mix":
+        mixed = waves.mean(axis=0)
+        if dsp.dbfs(mixed) > 10 * np.log10(max(power[loudest], 1e-20)) - QUIET_DB / 2:
+            return [Channel(f"mix of {count}", mixed)]
+    chosen = [loudest]
+    if how == "each":
+        chosen = _different(product, power)
+        if len(chosen) == 1:
+            return [Channel("", waves[chosen[0]])]
+    return [Channel(f"{number + 1} of {count}", waves[number]) for number in chosen]
+
+
+def _different(product: np.ndarray, power: np.ndarray) -> list[int]:
+    """Numbers of the channels that differ from those before them, in their order."""
+    heard = np.flatnonzero(power >= power.max() * 10 ** (-QUIET_DB / 10))
+    heard = np.sort(heard[np.argsort(-power[heard], kind="stable")][:MOST])
+    chosen = []
+    for number in heard.tolist():
+        alike = [product[number, other] ** 2 / power[number] / power[other] for other in chosen]
+        if not alike or max(alike) < ALIKE_R2:
+            chosen.append(number)
+    return chosen

@@ -1,159 +1,172 @@
-"""A web page to try the detector on: `python -m utils.detector.page` prints its address.
+"""A web page that scores recordings in the browser: `python -m utils.detector.page`.
 
-Whoever opens it can drop or record a clip. It says in words what the detector finds, how far to
-trust that, and where the clip looks fake. Only this machine can open it unless `--host` says
-otherwise. Uploads are deleted within the hour, and when the page is stopped by Ctrl-C.
+The page is a folder of static files: the detector (`encoders.onnx`, its heads as JSON), ONNX
+Runtime Web, which runs it in the tab of whoever opens the page, and `web/`. No recording is
+uploaded; this server only gives out files. `--out FOLDER` keeps the folder, which can be put on any
+static host. A server that sends the two headers of `ISOLATED` too lets the page use all cores.
 """
 
 import argparse
-import html
-import io
+import base64
+import functools
+import hashlib
+import http.client
 import os
+import shutil
 import sys
+import tarfile
+import tempfile
+import urllib.request
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 
-from utils.audio import dsp, reading
-from utils.detector import detector, scoring
+from utils import archives, paths
+from utils.detector import detector
 
-LONGEST_S = 120  # of a recording
-LARGEST_MB = 20  # of a file
-MOST_WAITING = 20  # people in the queue: one recording is scored at a time
-PROBABLY = 0.8  # a probability at least this far to one side is 'probably', any other 'leans to'
-WORDS = {  # decision → (heading for a clear score, heading for another one, colour)
-    scoring.BONAFIDE: (
-        "Probably a recording of a person",
-        "Leans to a recording of a person",
-        "#0072B2",
-    ),
-    scoring.SPOOF: (
-        "Probably synthetic or manipulated",
-        "Leans to synthetic or manipulated",
-        "#B34700",
-    ),
-    scoring.UNDECIDED: ("No verdict", "No verdict", "#555555"),
+WEB = Path(__file__).parent / "web"
+RUNTIME = "onnxruntime-web-1.30.0"  # of npm, MIT licence
+RUNTIME_SHA256 = "d2228df7e4616bc3348bf504ee888f3bec43789a273f0a63f3e68d203ce3bf71"
+RUNTIME_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
+KEPT = ("encoders.onnx", "ort-wasm-simd-threaded.wasm")  # large: the browser keeps them
+TRIES = 3  # to fetch the runtime
+ISOLATED = {
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Embedder-Policy": "require-corp",
+}
+HEADERS = ISOLATED | {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; "
+    "worker-src 'self'; connect-src 'self'; style-src 'self'; img-src 'self'; "
+    "media-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Cache-Control": "no-cache",  # asked for again, and not sent again where nothing changed
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
 }
 
 
-def verdict(row: dict, card: dict) -> str:
-    """Markdown for people: the verdict, what its number means, how often it is wrong, warnings.
+def runtime() -> Path:
+    """Folder with ONNX Runtime Web, fetched from npm at first use.
 
-    Args: `row` from `scoring.Scorer.row`, `card` of the detector.
+    Raises FetchError with the remedy where it cannot be fetched or is not the pinned one.
     """
-    if not row["p_bona_fide"]:
-        return f"## Not scored\n{html.escape(row['note'])}"
-    p = float(row["p_bona_fide"])
-    clear, leaning, colour = WORDS[row["decision"]]
-    heading = clear if max(p, 1 - p) >= PROBABLY else leaning
-    language, warning = "", ""
-    if row["language"] not in ("", "unknown"):
-        language = f" Whisper takes the language for “{html.escape(row['language'])}”."
-    if row["note"]:
-        warning = f"\n\n**Take care:** {html.escape(row['note'])}."
-    bonafide_right, spoof_right = card["recall_bonafide"], card["recall_spoof"]
-    return (
-        f"## <span style='color:{colour}'>{heading}</span>\n"
-        f"**p(bona fide) = {p:.2f}**: if half of all clips were genuine, about {round(100 * p)} "
-        "of 100 clips with this score would be.\n\n"
-        f"{float(row['seconds']):.1f} s of sound.{language} Of recordings from sources that it was "
-        f"not trained on, this detector recognises {bonafide_right:.0%} of the genuine and "
-        f"{spoof_right:.0%} of the fake ones. It is no evidence against anybody.{warning}"
-    )
+    target = paths.CACHE / "packages" / RUNTIME
+    with paths.locked(target):
+        if target.exists():
+            return target / "package" / "dist"
+        settings = {name.lower(): value for name, value in os.environ.items()}  # as npm does
+        registry = settings.get("npm_config_registry") or "https://registry.npmjs.org"
+        url = f"{registry.rstrip('/')}/onnxruntime-web/-/{RUNTIME}.tgz"
+        print(f"fetching {url} (once, 33 MB) …", file=sys.stderr)
+        tarball = paths.CACHE / "downloads" / f"{RUNTIME}.tgz"
+        with paths.whole(tarball) as temporary:
+            temporary.write_bytes(_download(url))
+        with tarfile.open(tarball) as archive:
+            patterns = tuple(f"package/dist/{name}" for name in RUNTIME_FILES)
+            archives.unpack_tar(archive, patterns, target, tarball.name)
+        tarball.unlink()
+    return target / "package" / "dist"
 
 
-def look(path: str | None, scorer: scoring.Scorer):
-    """What the page shows of an uploaded file.
+def _download(url: str) -> bytes:
+    """Content of the pinned tarball. Raises FetchError."""
+    for left in reversed(range(TRIES)):
+        try:
+            with urllib.request.urlopen(url, timeout=60) as source:
+                content = source.read()
+            break
+        except (OSError, http.client.HTTPException) as error:
+            if not left:
+                raise archives.FetchError(
+                    f"{url} could not be fetched in {TRIES} tries ({error}). Check the network, or "
+                    "name a mirror of npm in NPM_CONFIG_REGISTRY, then start again."
+                ) from error
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != RUNTIME_SHA256:
+        raise archives.FetchError(f"{url} has sha256 {digest}, pinned is {RUNTIME_SHA256}; refused")
+    return content
 
-    Returns (verdict in Markdown, timeline as an image or None). Nothing is raised for a file that
-    cannot be scored: the verdict says why.
+
+def collect(folder: Path, source: Path = detector.FOLDER) -> None:
+    """Write the page into `folder`, for the detector in `source`; what lies there already stays.
+
+    Raises FileNotFoundError and ValueError for a folder that is no detector, and FetchError.
     """
-    if not path:
-        return "Choose or record a clip first.", None
-    try:
-        size = Path(path).stat().st_size
-        if size > LARGEST_MB * 1e6:
-            raise dsp.AudioError(
-                f"{size / 1e6:.0f} MB are too large for this page ({LARGEST_MB} MB)"
-            )
-        wave = reading.read(Path(path), scoring.RATE, longest_s=LONGEST_S)
-        detector.check(wave)
-    except dsp.AudioError as error:
-        return f"## Not scored\n{html.escape(str(error))}", None
-    (language,) = scorer.languages([wave])
-    card = scorer.released.card
-    text = verdict(scorer.row(wave, language), card)
-    text += f"\n\n### Where it looks fake: shaded, p(bona fide) at most {card['threshold']:.2f}"
-    return text, timeline(wave, scorer.released)
+    opened, dist = detector.Detector(source), runtime()
+    shutil.copytree(WEB, folder, dirs_exist_ok=True)
+    files = {name: dist / name for name in RUNTIME_FILES}
+    files["encoders.onnx"] = source / "encoders.onnx"
+    licences = source / "LICENCES.md"
+    if licences.exists():
+        files[licences.name] = licences
+    for name, file in files.items():
+        shutil.copyfile(file, folder / name)
+    paths.write_json(folder / "detector.json", describe(opened, folder))
 
 
-def timeline(wave: np.ndarray, released: detector.Detector):
-    """Picture (PIL) of where a 16 kHz wave looks fake."""
-    from PIL import Image
-
-    picture = io.BytesIO()
-    scoring.draw(picture, wave, released, "", (6.4, 5))
-    return Image.open(picture)
-
-
-def build(folder: Path = detector.FOLDER):
-    """The page, as Gradio's Blocks, for the detector in `folder`."""
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before the import: it asks nobody anything
-    import gradio as gr
-
-    scorer = scoring.Scorer(str(folder))
-    card = folder / "README.md"
-    with gr.Blocks(
-        title="Real or synthetic speech?", delete_cache=(300, 3000), analytics_enabled=False
-    ) as page:
-        gr.Markdown(
-            "# Real or synthetic speech?\nDrop a recording of somebody speaking, or record one. "
-            "Two to ten seconds are "
-            "best. For hours of audio there is `./run_all.sh predict`."
-        )
-        clip = gr.Audio(
-            sources=["upload", "microphone"],
-            type="filepath",
-            label=f"Recording (up to {LONGEST_S} s, {LARGEST_MB} MB)",
-        )
-        button = gr.Button("Is it real?", variant="primary")
-        text_box = gr.Markdown(elem_id="verdict")
-        figure = gr.Image(
-            show_label=False, format="png", interactive=False, visible=False, elem_id="timeline"
-        )
-        with gr.Accordion("The detector: what it was trained on, how wrong it is", open=False):
-            gr.Markdown(
-                card.read_text(encoding="utf-8") if card.exists() else str(scorer.released.card)
-            )
-
-        def shown(path):
-            text, picture = look(path, scorer)
-            return text, gr.Image(picture, visible=picture is not None)
-
-        button.click(shown, clip, [text_box, figure], concurrency_limit=1, api_name="score")
-    return page.queue(max_size=MOST_WAITING)
+def describe(opened: detector.Detector, folder: Path) -> dict:
+    """What the page has to know of a detector: card, heads, and the large files in `folder`."""
+    return {
+        "version": opened.version,
+        "card": opened.card,
+        "heads": {
+            band: {
+                "weight": _base64(head.weight),
+                "bias": head.bias,
+                "speechWeight": _base64(head.speech_weight),
+                "speechBias": head.speech_bias,
+                "windowSlope": head.window_slope,
+            }
+            for band, head in opened.heads.items()
+        },
+        "files": {
+            name: {
+                "bytes": (folder / name).stat().st_size,
+                "sha256": hashlib.sha256((folder / name).read_bytes()).hexdigest(),
+            }
+            for name in KEPT
+        },
+    }
 
 
-def launch(page, host: str, port: int, **options):
-    """Serve `page` at `host`:`port` (`options` go to Gradio's `launch`).
+def _base64(numbers: np.ndarray) -> str:
+    return base64.b64encode(np.asarray(numbers, "<f4").tobytes()).decode()
 
-    Returns when it is stopped, or at once with `prevent_thread_lock=True`.
-    """
-    import gradio as gr
 
-    font = ["system-ui", "sans-serif"]  # nothing is asked from a font server
-    theme = gr.themes.Default(font=font, font_mono=["monospace"])
-    return page.launch(
-        server_name=host,
-        server_port=port,
-        max_file_size=f"{LARGEST_MB}mb",
-        share=False,
-        footer_links=["gradio"],
-        theme=theme,
-        enable_monitoring=False,
-        ssr_mode=False,
-        **options,
-    )
+class Handler(SimpleHTTPRequestHandler):
+    """Gives out the files of a folder with `HEADERS`. No folder is listed, nothing is taken."""
+
+    extensions_map = SimpleHTTPRequestHandler.extensions_map | {
+        ".mjs": "text/javascript",
+        ".js": "text/javascript",
+        ".wasm": "application/wasm",
+        ".flac": "audio/flac",
+        ".md": "text/plain; charset=utf-8",
+    }
+
+    def end_headers(self):
+        for name, value in HEADERS.items():
+            self.send_header(name, value)
+        super().end_headers()
+
+    def list_directory(self, path):
+        self.send_error(404)
+
+    def log_message(self, *message):
+        pass  # nobody is watched
+
+
+class Server(ThreadingHTTPServer):
+    """Says nothing where a browser ends a connection."""
+
+    def handle_error(self, request, client_address):
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
+def server(folder: Path, host: str, port: int) -> Server:
+    """A server of the page in `folder`, to be started by `serve_forever`. Raises OSError."""
+    return Server((host, port), functools.partial(Handler, directory=str(folder)))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -167,21 +180,31 @@ def main(argv: list[str] | None = None) -> int:
         "--host",
         default="127.0.0.1",
         help="address to listen on (default: this machine only; 0.0.0.0: anybody who can reach "
-        "it, without a password)",
+        "it, but browsers let pages from other machines use the microphone by https only)",
     )
     parser.add_argument("--port", type=int, default=7860, help="default: 7860")
+    parser.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="keep the page there, for a static host"
+    )
     parser.add_argument(
         "--detector", type=Path, default=detector.FOLDER, metavar="FOLDER", help="another detector"
     )
     options = parser.parse_args(argv)
-    os.environ["MPLBACKEND"] = "Agg"  # figures are drawn off the main thread
     try:
-        page = build(options.detector)
-        launch(page, options.host, options.port)
-    except (OSError, ValueError) as error:
+        with tempfile.TemporaryDirectory(prefix="page-") as temporary:
+            folder = options.out or Path(temporary)
+            collect(folder, options.detector)
+            with server(folder, options.host, options.port) as serving:
+                if options.out:
+                    print(f"{folder}: the page, for any static host")
+                address = f"http://{options.host}:{serving.server_port}"
+                print(f"the page: {address} (Ctrl-C ends it)", flush=True)
+                serving.serve_forever()
+    except KeyboardInterrupt:
+        return 0
+    except (OSError, ValueError, OverflowError, archives.FetchError) as error:
         print(f"FAILED: {error}", file=sys.stderr)
         return 1
-    return 0
 
 
 if __name__ == "__main__":

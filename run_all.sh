@@ -16,6 +16,19 @@ case "${1:-} $* " in
 esac
 
 venv=$(realpath -m "${DFS_VENV:-.venv}")
+pins=requirements.txt size="about 3 minutes and 4 GB"
+up_to_date() { [ "$(cat "$venv/.installed" 2>/dev/null || true)" = "$(sha256sum "$pins" | cut -d' ' -f1)" ]; }
+light= # scoring needs a small environment only; the full one does as well if it is there
+case "${1:-} $* " in
+"predict "*" --language "*) ;; # Whisper
+"predict "* | "page "*)
+    light=yes
+    if ! up_to_date; then
+        venv=$(realpath -m "${DFS_VENV_SCORE:-.venv-score}")
+        pins=utils/detector/requirements.txt size="less than a minute and 0.3 GB"
+    fi
+    ;;
+esac
 log="$venv/setup.log" # what pip and apt-get print
 # logged COMMAND…: run it with its output in the log, which is shown and named if it fails
 logged() {
@@ -50,24 +63,27 @@ make_venv() {
     logged "$venv/bin/python" "$wheel/pip" install --no-index "$wheel"
     rm -rf "$venv/pip-whl"
 }
-wanted=$(sha256sum requirements.txt | cut -d' ' -f1)
-if [ "$(cat "$venv/.installed" 2>/dev/null || true)" != "$wanted" ]; then
-    say "setting up $venv (once; about 3 minutes and 4 GB) …"
+if ! up_to_date; then
+    say "setting up $venv (once; $size) …"
     mkdir -p "$venv"
     : >"$log"
     if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then make_venv; fi
-    pip=("$venv/bin/python" -m pip install --disable-pip-version-check)
-    logged "${pip[@]}" "pip>=25.1" # 25.1: resumes downloads
-    logged "${pip[@]}" -r requirements.txt
+    pip=("$venv/bin/python" -m pip --disable-pip-version-check)
+    if [ "$light" ]; then
+        logged "${pip[@]}" uninstall --yes setuptools # Python 3.11 brings it; 10 MB
+    else
+        logged "${pip[@]}" install "pip>=25.1" # 25.1: resumes downloads
+    fi
+    logged "${pip[@]}" install -r "$pins"
     # lets notebooks that are opened in Jupyter import utils
     echo "$PWD" >"$("$venv/bin/python" -c 'import site; print(site.getsitepackages()[0])')/project.pth"
-    echo "$wanted" >"$venv/.installed"
+    sha256sum "$pins" | cut -d' ' -f1 >"$venv/.installed"
 fi
 # LightGBM's wheel does not bring OpenMP, and a minimal Debian does not have it
 openmp="$venv/openmp"
 openmp_path() { echo "$(echo "$openmp"/usr/lib/*-linux-gnu)${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"; }
 if [ -d "$openmp" ]; then LD_LIBRARY_PATH=$(openmp_path) && export LD_LIBRARY_PATH; fi
-if ! "$venv/bin/python" -c 'import lightgbm' 2>/dev/null; then
+if [ ! "$light" ] && ! "$venv/bin/python" -c 'import lightgbm' 2>/dev/null; then
     say "libgomp1 is not installed: fetching it with apt-get download"
     if ! apt_unpack libgomp1 "$openmp"; then
         say "FAILED: LightGBM does not start; it needs OpenMP: apt-get install libgomp1"

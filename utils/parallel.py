@@ -5,8 +5,10 @@ Jobs run in processes of this machine or, where `DFS_ENGINE` is "ray", on a Ray 
 of `DFS_HOME` and `DFS_CACHE`. Results are the same either way.
 """
 
+import contextlib
 import functools
 import hashlib
+import math
 import os
 import pickle
 import signal
@@ -15,20 +17,32 @@ import threading
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context, parent_process
+from pathlib import Path
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from utils import console
 
+CGROUP = Path("/sys/fs/cgroup")
+
 
 def process_pool(workers: int, **options) -> ProcessPoolExecutor:
     """A pool of spawned processes. `options` go to ProcessPoolExecutor.
 
     A worker whose parent is killed would wait for work for ever, with its model in memory; these
-    workers exit at once. Files are written by `paths.whole`, so none is left incomplete.
+    workers exit at once. Files are written by `paths.whole`, so none is left incomplete. Ctrl-C in
+    a `with` block of the pool ends them too.
     """
-    return ProcessPoolExecutor(workers, get_context("spawn"), _exit_with_parent, **options)
+    return _Pool(workers, get_context("spawn"), _exit_with_parent, **options)
+
+
+class _Pool(ProcessPoolExecutor):
+    def __exit__(self, kind, *error):
+        if kind in (KeyboardInterrupt, GeneratorExit):  # nobody waits for what is still to do
+            for process in list((self._processes or {}).values()):
+                process.kill()
+        return super().__exit__(kind, *error)
 
 
 def _exit_with_parent() -> None:
@@ -67,9 +81,22 @@ def cpu_count() -> int:
     Unlike `os.cpu_count`, it respects the CPU affinity (taskset, Slurm) and the quota of a
     container (cgroup), rounded up to a whole number.
     """
-    import joblib  # takes a while to import
+    allowed = os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        allowed = len(os.sched_getaffinity(0))
+    return max(1, math.ceil(min(allowed, _cpu_quota())))
 
-    return joblib.cpu_count()
+
+def _cpu_quota() -> float:
+    """CPUs that the container may use (cgroup, version 2 or 1); infinite without a limit."""
+    for names in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
+        # OSError: no such file; ValueError: "max"
+        with contextlib.suppress(OSError, ValueError):
+            text = " ".join((CGROUP / name).read_text() for name in names)
+            quota, period = map(float, text.split())
+            if quota > 0:
+                return quota / period
+    return math.inf
 
 
 def processes() -> int:
@@ -218,14 +245,16 @@ def map_chunks(function, items: list, chunk_size: int, *args, label: str = "") -
 
 
 def run_single_threaded(function, job):
-    """`function(*job)` with one thread for torch and BLAS.
+    """`function(*job)` with one thread for BLAS and, if it is loaded, torch.
 
     How BLAS cuts its sums into threads shows in the last digits: with one, they are the same on any
     machine.
     """
-    import torch
-    from threadpoolctl import threadpool_limits
-
-    torch.set_num_threads(1)
+    if "torch" in sys.modules:  # never loaded for this alone: scoring does without it
+        sys.modules["torch"].set_num_threads(1)
+    try:
+        from threadpoolctl import threadpool_limits
+    except ModuleNotFoundError:  # the environment that only scores
+        return function(*job)
     with threadpool_limits(1):
         return function(*job)

@@ -3,17 +3,22 @@
 import csv
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile as sf
 
 from utils import code_digest, paths
 from utils.audio import dsp, reading
 from utils.detector import scoring
-from utils.detector.batch import batch_scoring
+from utils.detector.batch import batch_scoring, listing
+from utils.detector.batch.decoder import Decoder
+from utils.detector.batch.listing import Listed
 from utils.evaluation import benchmark
 
 
@@ -83,15 +88,106 @@ def test_features_that_are_made_ahead_give_the_same_scores(files):
 
 
 def test_rows_of_a_shard_are_written_as_csv(files, tmp_path):
-    batch_scoring._score_shard(Loudness, (), files[:1], tmp_path / "out.csv")
+    listed = [Listed(files[0], named=True)]
+    batch_scoring._score_shard(Loudness, (), listed, tmp_path / "out.csv")
     with (tmp_path / "out.csv").open() as table:
-        assert list(next(csv.DictReader(table))) == ["file", "score", "error"]
+        assert set(next(csv.DictReader(table))) == {"file", "score", "passed", "error"}
+
+
+class Channels:
+    """A scorer that takes recordings: their channels and what was noted."""
+
+    recordings, rate = True, 16000
+
+    def rows(self, recordings):
+        return [{"channels": len(r.channels), "note": "; ".join(r.notes)} for r in recordings]
+
+
+def test_a_scorer_of_recordings_gets_all_channels_and_notes(tmp_path, digest_of_a_test_class):
+    stereo = np.random.default_rng(0).normal(size=(8000, 2)) * 0.1
+    sf.write(tmp_path / "a.wav", stereo, 8000)
+    cut = (tmp_path / "a.wav").read_bytes()[:20000]
+    (tmp_path / "cut.wav").write_bytes(cut)
+    names = [tmp_path / "a.wav", tmp_path / "cut.wav"]
+    first, second = batch_scoring.score_files(names, Channels)
+    assert (first["channels"], first["note"]) == ("2", "")
+    assert second["note"] == "0.6 of 1.0 s decoded" and not second["error"]
+    strict = list(batch_scoring.score_files(names, Loudness))  # waves are read strictly
+    assert [bool(row["error"]) for row in strict] == [False, True]
+
+
+def test_what_was_found_and_is_no_sound_is_passed_over(files, tmp_path, digest_of_a_test_class):
+    (tmp_path / "notes.txt").write_text("words")
+    (tmp_path / "a.pdf").write_bytes(b"%PDF-1.7" + bytes(100))
+    files[0].rename(tmp_path / "voice")
+    listed, _ = listing.list_files([str(tmp_path)])
+    rows = {Path(row["file"]).name: row for row in batch_scoring.score_files(listed, Loudness)}
+    for name in ("notes.txt", "a.pdf"):
+        assert (rows[name]["passed"], rows[name]["error"]) == ("not sound", "")
+    assert rows["3.wav"]["error"] and not rows["3.wav"]["passed"]  # its suffix claims sound
+    assert rows["voice"]["score"]
+    (named,) = batch_scoring.score_files([tmp_path / "notes.txt"], Loudness)
+    assert "not audio" in named["error"]
+
+
+def test_names_of_any_bytes_have_rows(files, tmp_path, digest_of_a_test_class):
+    names = [tmp_path / os.fsdecode(name) for name in (b"caf\xe9.wav", b'two\nlines, "x".wav')]
+    files[0].rename(names[0])
+    files[1].rename(names[1])
+    names.append(tmp_path / os.fsdecode(b"missing \xff.wav"))
+    rows = list(batch_scoring.score_files(names, Loudness, keep=tmp_path / "keep"))
+    assert [row["file"] for row in rows] == list(map(str, names))
+    assert [bool(row["error"]) for row in rows] == [False, False, True]
+    assert list(batch_scoring.score_files(names, Loudness, keep=tmp_path / "keep")) == rows
+
+
+class FragileDecoder(Decoder):
+    """Its process dies at every file that is called 2.wav or 5.wav."""
+
+    def _ask(self, question, limit_s):
+        if "2.wav" in question or "5.wav" in question:
+            os.kill(self._process.pid, signal.SIGSEGV)
+        return super()._ask(question, limit_s)
+
+
+def test_a_decoder_that_dies_costs_that_file_alone(files, monkeypatch, digest_of_a_test_class):
+    monkeypatch.setattr(batch_scoring, "Decoder", FragileDecoder)
+    rows = list(batch_scoring.score_files(files, Loudness))
+    assert [i for i, row in enumerate(rows) if row["error"]] == [2, 3, 5, 7]
+    for number in (2, 5):
+        assert rows[number]["error"] == (
+            f"{number}.wav: the decoder stopped at this file (signal 11)"
+        )
+
+
+class Broken:
+    def rows(self, waves):
+        raise ZeroDivisionError
+
+
+def test_an_error_of_the_scorer_leaves_no_process_behind(
+    files, monkeypatch, digest_of_a_test_class
+):
+    started = []
+
+    class Watched(Decoder):
+        def _start(self):
+            started.append(super()._start())
+            return started[-1]
+
+    monkeypatch.setattr(batch_scoring, "Decoder", Watched)
+    monkeypatch.setattr(batch_scoring, "GROUP_FILES", 1)
+    with pytest.raises(ZeroDivisionError):
+        list(batch_scoring.score_files(files, Broken))
+    assert started and all(process.poll() is not None for process in started)
 
 
 SLOW = """
 import sys, time
 from pathlib import Path
-from utils.detector.batch import batch_scoring
+from utils.detector.batch import batch_scoring, listing
+from utils.detector.batch.decoder import Decoder
+from utils.detector.batch.listing import Listed
 
 batch_scoring.SHARD_FILES = 2
 batch_scoring.code_digest = lambda *functions, settings: "a digest"
@@ -147,7 +243,7 @@ def test_kept_shards_are_not_taken_for_those_of_another_detector(toy, tmp_path):
 
     def score():
         version = scoring.load_detector(another).version
-        arguments = (str(another), version, False)
+        arguments = (str(another), version)
         return list(
             batch_scoring.score_files([tmp_path / "hiss.wav"], scoring.Scorer, arguments, keep)
         )
@@ -170,7 +266,10 @@ def test_kept_shards_are_not_taken_for_those_of_another_detector(toy, tmp_path):
         "detector.embedding.filled",
         "models.language_id.detect_in_this_process",
         "models.encoders.whisper_base",
-        "audio.reading.decode",
+        "audio.decoding.decode",
+        "audio.decoding.streams.hear",
+        "audio.decoding.sound.Sound",
+        "detector.batch.decoder.serve",
     ],
 )
 def test_the_key_of_kept_shards_follows_all_code_that_decides_a_score(definition):
@@ -187,12 +286,15 @@ def test_the_key_of_kept_shards_changes_with_the_arguments(tmp_path):
     names = set()
     for arguments in (("a", 1), ("a", 2)):
         key = batch_scoring.code_digest(scoring.Scorer, settings=arguments)
-        names.add(batch_scoring._shard_name(key, [tmp_path / "a.wav"]))
+        names.add(batch_scoring._shard_name(key, [Listed(tmp_path / "a.wav", True)]))
     assert len(names) == 2
 
 
 def test_the_name_of_a_shard_changes_with_its_files(files):
-    before = batch_scoring._shard_name("key", files)
-    assert before == batch_scoring._shard_name("key", files)
+    def name():
+        return batch_scoring._shard_name("key", [Listed(file, True) for file in files])
+
+    before = name()
+    assert before == name()
     reading.write(files[0], np.full(9000, 0.1, np.float32))
-    assert batch_scoring._shard_name("key", files) != before
+    assert name() != before

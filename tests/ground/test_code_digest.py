@@ -160,7 +160,8 @@ def test_what_is_no_definition_is_refused():
     [
         ("competition.build.build", ["parallel.seeded_rng", "audio.channel.condition"]),
         ("models.finetune.run_fold", ["audio.augmentation.PROBABILITIES", "models.encoders.load"]),
-        ("detector.scoring.Scorer", ["audio.reading.decode", "detector.embedding.Encoders"]),
+        ("detector.scoring.Scorer", ["detector.channels.choose", "detector.embedding.Encoders"]),
+        ("detector.batch.batch_scoring.score_files", ["audio.decoding.decode"]),
     ],
 )
 def test_nothing_that_decides_is_missing(function, reached):

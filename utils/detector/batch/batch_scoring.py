@@ -1,7 +1,8 @@
 """Score many files by several processes, in memory that does not grow, and go on after a kill.
 
 Files are scored in shards of `SHARD_FILES`. The rows of a finished shard lie on disk as a CSV; its
-name is a hash of the files, of the scorer's arguments and of the code that decides a score.
+name is a hash of the files, of the scorer's arguments and of the code that decides a score. Each
+shard is decoded in a process of its own, which a file may bring down.
 """
 
 import contextlib
@@ -20,11 +21,16 @@ import numpy as np
 
 from utils import parallel, paths
 from utils.audio import dsp, reading
+from utils.audio.decoding import NotAudio, Recording
 from utils.code_digest import code_digest
+from utils.detector.batch import listing
+from utils.detector.batch.decoder import Decoder
+from utils.detector.batch.listing import Listed
 
-SHARD_FILES = 256  # files of one job: their scores appear together
+SHARD_FILES = 128  # files of one job: their scores appear together
 GROUP_FILES = 32  # files that are read, then scored, at once
-GROUP_S = 1800  # seconds of audio after which a group is closed, also with fewer files
+GROUP_S = 600  # seconds of audio, of all channels, that close a group of fewer files
+ENCODING = {"encoding": "utf-8", "errors": "surrogateescape"}  # names may be any bytes
 
 
 def read_ahead(items: list, function: Callable) -> Iterator:
@@ -42,22 +48,40 @@ def read_ahead(items: list, function: Callable) -> Iterator:
             yield waiting.popleft().result()
 
 
-def _read_group(files: Iterator[Path], rate: int) -> list[tuple[Path, np.ndarray | None, str]]:
-    """Read the next files: (file, wave at `rate` Hz or None, error) of each.
+def _read_group(files: Iterator[Listed], read: Callable) -> list[tuple[dict[str, str], object]]:
+    """Read the next files: (columns `file`, `passed` and `error`, what `read` gives or None).
 
     At most `GROUP_FILES`, fewer if they are long; an empty list when all files are read.
     """
     group, seconds = [], 0.0
     for file in files:
+        row, sound = {"file": str(file.path), "passed": "", "error": ""}, None
         try:
-            wave = reading.read(file, rate)
-            group.append((file, wave, ""))
-            seconds += len(wave) / rate
+            sound, long_s = read(file.path)
+            seconds += long_s
         except dsp.AudioError as error:
-            group.append((file, None, str(error)))
+            if isinstance(error, NotAudio) and listing.may_be_passed(file):
+                row["passed"] = listing.NOT_SOUND
+            else:
+                row["error"] = str(error)
+        group.append((row, sound))
         if len(group) == GROUP_FILES or seconds > GROUP_S:
             break
     return group
+
+
+def _reader(decoder: Decoder, scorer) -> Callable[[Path], tuple[Recording | np.ndarray, float]]:
+    """A function that reads a file for a scorer: (recording or wave, seconds of all channels)."""
+    rate = getattr(scorer, "rate", dsp.RATE)
+
+    def read(path: Path):
+        recording = decoder.read(path, rate)
+        seconds = recording.channels.size / rate
+        if getattr(scorer, "recordings", False):
+            return recording, seconds
+        return reading.mono(recording, path.name), seconds
+
+    return read
 
 
 @functools.lru_cache(maxsize=1)
@@ -66,42 +90,41 @@ def _open_scorer(opener: Callable, arguments: tuple):
     return opener(*arguments)
 
 
-def _score_shard(opener: Callable, arguments: tuple, files: list[Path], target: Path) -> None:
+def _score_shard(opener: Callable, arguments: tuple, files: list[Listed], target: Path) -> None:
     """Score some files in this process and write their rows to `target`, whole or not at all."""
-    scorer, remaining = _open_scorer(opener, arguments), iter(files)
+    rows, remaining = [], iter(files)
+    with Decoder() as decoder:  # starts while the scorer is opened
+        scorer = _open_scorer(opener, arguments)
+        read = _reader(decoder, scorer)
 
-    def read_and_prepare(_):
-        group = _read_group(remaining, getattr(scorer, "rate", dsp.RATE))
-        waves = [wave for _, wave, _ in group if wave is not None]
-        return group, scorer.prepare(waves) if hasattr(scorer, "prepare") else waves
+        def read_and_prepare(_):
+            group = _read_group(remaining, read)
+            sounds = [sound for _, sound in group if sound is not None]
+            return group, scorer.prepare(sounds) if hasattr(scorer, "prepare") else sounds
 
-    rows = []
-    for group, prepared in read_ahead(range(len(files)), read_and_prepare):
-        if not group:
-            break
-        scored = iter(scorer.rows(prepared))
-        for file, wave, error in group:
-            columns = {} if wave is None else next(scored)
-            rows.append({"file": str(file)} | columns | {"error": error})
+        # closed before the decoder is: what still runs ahead needs it
+        with contextlib.closing(read_ahead(range(len(files)), read_and_prepare)) as groups:
+            for group, prepared in groups:
+                if not group:
+                    break
+                scored = iter(scorer.rows(prepared))
+                rows += [row if sound is None else next(scored) | row for row, sound in group]
     names = list(dict.fromkeys(name for row in rows for name in row))
-    with (
-        paths.whole(target) as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as file,
-    ):
+    with paths.whole(target) as temporary, temporary.open("w", newline="", **ENCODING) as file:
         writer = csv.DictWriter(file, names)
         writer.writeheader()
         writer.writerows(rows)
 
 
-def _shard_name(key: str, files: list[Path]) -> str:
+def _shard_name(key: str, files: list[Listed]) -> str:
     """File name of a shard: a hash of `key` and of the names, sizes and dates of its files."""
     digest = hashlib.sha256(key.encode())
-    for file in files:
+    for path, named in files:
         state = None
         with contextlib.suppress(OSError, ValueError):  # such a file is named in its row
-            status = file.stat()
+            status = path.stat()
             state = status.st_size, status.st_mtime_ns
-        digest.update(f"{file}\0{state}\0".encode())
+        digest.update(f"{path}\0{named}\0{state}\0".encode(errors="surrogateescape"))
     return f"{digest.hexdigest()[:24]}.csv"
 
 
@@ -131,35 +154,41 @@ def _start(pool: Executor | None, job: tuple) -> Future | None:
 
 
 def score_files(
-    files: list[Path],
+    files: list[Path | Listed],
     opener: Callable,
     arguments: tuple = (),
     keep: Path | None = None,
     processes: int = 0,
     label: str = "",
 ) -> Iterator[dict[str, str]]:
-    """Yield a row for each file, in order: `file`, the columns that the scorer gives, `error`.
+    """Yield a row for each file, in order: what the scorer gives, `file`, `passed`, `error`.
 
     Args:
+        files: a file that `listing` found in a folder may be none of sound: `passed` says so then.
         opener: a function or class of a module of this project; each process calls
             `opener(*arguments)` once for its scorer. `scorer.rows(waves)` returns a dict for each
-            wave at `scorer.rate` Hz (8 kHz without that). If the scorer has `prepare(waves)`, that
-            runs ahead in a second thread, and `rows` gets what it returns.
+            wave at `scorer.rate` Hz (8 kHz without that). If `scorer.recordings` is true, it gets
+            recordings, as far as they can be decoded, instead of waves, which are read strictly. If
+            the scorer has `prepare(waves)`, that runs ahead in a second thread, and `rows` gets
+            what it returns.
         arguments: they are pickled, and their `repr` is part of the names of shards.
         keep: folder in which finished shards stay, so that a second start after a kill goes on;
             `clear` removes it. Without it nothing is kept.
         processes: how many; 0: `parallel.processes()`.
         label: name on the progress bar; "": no bar.
-    A file that cannot be read gets a row with its `error` and no other column. Memory does not grow
-    with the number of files. Raises what the opener and the scorer raise.
+    A file that cannot be read gets a row with its `error` and no column of the scorer. Memory does
+    not grow with the number of files. Names that are not UTF-8 have surrogates, as `os.fsdecode`
+    makes them. Raises what the opener and the scorer raise.
     """
+    files = [file if isinstance(file, Listed) else Listed(file, named=True) for file in files]
     shards = [files[start : start + SHARD_FILES] for start in range(0, len(files), SHARD_FILES)]
     processes = min(processes or parallel.processes(), len(shards))
-    key = code_digest(opener, _score_shard, settings=arguments)
+    # the names of shards that nobody looks for again say nothing
+    key = code_digest(opener, _score_shard, settings=arguments) if keep else ""
     with (
         _shard_folder(keep) as folder,
         parallel.executor(max(1, processes)) as pool,
-        parallel.progress(label=label, total=len(files), unit="clip") as bar,
+        parallel.progress(label=label, total=len(files), unit="clip", smoothing=0) as bar,
     ):
         remaining, started = deque(shards), deque()
         while remaining or started:
@@ -171,7 +200,7 @@ def score_files(
             target, running = started.popleft()
             if running:
                 running.result()
-            with target.open(newline="", encoding="utf-8") as table:
+            with target.open(newline="", **ENCODING) as table:
                 for row in csv.DictReader(table):
                     bar.update()
                     yield row

@@ -1,279 +1,207 @@
-"""Score recordings with the released detector and print a table; see also `scoring`.
-
-The command line of `python -m utils.predict` and `./run_all.sh predict`.
-"""
+"""What `./run_all.sh predict`, `python -m utils.predict` and `deepfake-speech` do."""
 
 import argparse
-import contextlib
-import csv
-import glob
-import json
+import importlib
 import os
 import sys
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
 
-import numpy as np
-import pandas as pd
+from tqdm.auto import tqdm
 
-from utils import contracts, parallel, paths
-from utils.audio import dsp, reading
-from utils.detector import detector, scoring
-from utils.detector.batch import batch_scoring
+from utils.detector import scoring
+from utils.detector.batch import batch_scoring, listing, options, tables
 
-DESCRIPTION = """\
-Score recordings with the released detector: the probability that each is bona fide
-(a recording of a person) and not spoof (synthetic or manipulated).
-`./run_all.sh predict` does the same.
-"""
-EPILOG = """\
-exit status:
-  0  every file was scored (and the submission, if asked for, was written)
-  1  some file was not scored; or nothing could be: no file was found, no detector, no room to write
-  2  the command line is wrong
-
-example:
-  python -m utils.predict voicemail.mp3 recordings/ --out scores.csv
-"""
-
-
-def list_files(arguments: list[str]) -> list[Path]:
-    """The files that arguments name, in order.
-
-    An argument is a file, a folder (its audio files, at any depth), a pattern such as
-    `calls/**/*.wav`, or `-`: names on standard input, one per line. A name of nothing that exists
-    stays in the list, so that it is reported.
-    """
-    files = []
-    for argument in arguments:
-        # os.path, not pathlib: for a name that cannot exist (too long, a null byte) it says False
-        if argument == "-":
-            names = [line.rstrip("\n") for line in sys.stdin]
-            files += list_files([name for name in names if name.strip() not in ("", "-")])
-        elif os.path.isdir(argument):
-            inside = Path(argument).rglob("*")
-            files += sorted(path for path in inside if path.suffix.lower() in reading.SUFFIXES)
-        elif not os.path.exists(argument) and glob.has_magic(argument):
-            matches = sorted(glob.glob(argument, recursive=True))
-            files += [Path(match) for match in matches if not os.path.isdir(match)] or [
-                Path(argument)
-            ]
-        else:
-            files.append(Path(argument))
-    return files
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m utils.predict",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=EPILOG,
-    )
-    parser.add_argument(
-        "paths",
-        nargs="+",
-        metavar="PATH",
-        help="audio files, folders, patterns in quotes ('calls/**/*.wav'), or - for names on "
-        "standard input",
-    )
-    _add_outputs(parser)
-    parser.add_argument(
-        "--abstain",
-        action="store_true",
-        help="give no decision where there is a warning: too short, clipped, or nobody speaks",
-    )
-    parser.add_argument(
-        "--no-language",
-        action="store_true",
-        help="faster: do not name the language and do not check that somebody speaks",
-    )
-    parser.add_argument(
-        "--detector",
-        type=Path,
-        default=detector.FOLDER,
-        metavar="FOLDER",
-        help="another detector, as notebook 09 writes it (default: the released one)",
-    )
-    return parser
-
-
-def _add_outputs(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--out",
-        type=Path,
-        metavar="FILE",
-        help="also write the table to FILE: as JSON if its name ends in .json, else as CSV; after "
-        "an interruption the same command goes on where it stopped",
-    )
-    parser.add_argument(
-        "--submission",
-        type=Path,
-        metavar="FILE",
-        help="write the competition's format (<name>,<1 bona fide | 0 spoof>) if every file has a "
-        "decision",
-    )
-    parser.add_argument(
-        "--timeline",
-        type=Path,
-        metavar="FOLDER",
-        help="for each recording, write a figure (PNG) and a table (CSV) of where it looks fake: "
-        "the probability of each half second",
-    )
+NOT_SCORED = "not scored"
+NAMED = 3  # files that are passed over and named at the end; the rest is counted
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Command line; returns the exit status: 0 if every file was scored, 1 if not."""
-    options = _parser().parse_args(argv)
+    """Command line; returns the exit status, see `options.EPILOG`."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal that cannot show a letter is no error
+            stream.reconfigure(errors="backslashreplace")
+    given = options.parse(argv)
     try:
-        return score(options)
-    except (OSError, ValueError, RuntimeError) as error:
+        status = score(given)
+        sys.stdout.flush()
+        return status
+    except KeyboardInterrupt:
+        again = ": the same command goes on from here" if given.out else ""
+        print(f"\nstopped{again}", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # what is still to be flushed at the end of the process goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except (OSError, ValueError, RuntimeError, ImportError) as error:
         # no detector, no room, no folder to write to, a process that was killed
         print(f"FAILED: {error}", file=sys.stderr)
         return 1
 
 
-def score(options: argparse.Namespace) -> int:
+def score(given: argparse.Namespace) -> int:
     """Do what the command line asks for; 0 if every file was scored, 1 if not.
 
     Raises what opening the detector or writing raises.
     """
-    released = scoring.load_detector(options.detector)
-    files, out = list_files(options.paths), options.out
-    keep = out.with_name(f".{out.name}.parts") if out else None
-    arguments = (
-        str(options.detector),
-        released.version,
-        not options.no_language,
-        options.abstain,
+    begun = time.monotonic()
+    settings = scoring.Options(
+        given.threshold, given.prior, given.channels, given.language, given.abstain
     )
+    if settings.language:
+        _check_language()
+    released = scoring.load_detector(given.detector)
+    threshold = settings.threshold or released.card["threshold"]
+    files, passed = listing.list_files(given.paths)
+    out = given.out
+    keep = out.with_name(f".{out.name}.parts") if out else None
+    arguments = (str(given.detector), released.version, settings)
     label = "score" if len(files) > batch_scoring.SHARD_FILES else ""
-    rows = batch_scoring.score_files(files, scoring.Scorer, arguments, keep, label=label)
-    threshold = released.card["threshold"]
-    if out:
-        write_table = _write_json if out.suffix.lower() == ".json" else _write_csv
-        with (
-            paths.whole(out) as temporary,
-            temporary.open("w", newline="", encoding="utf-8") as target,
-        ):
-            decisions, failed = report(rows, threshold, write_table(target))
+    rows = batch_scoring.score_files(files, scoring.Scorer, arguments, keep, given.processes, label)
+    if not given.quiet:
+        print(_heading(threshold, settings))
+    with tables.table(out) as write:
+        result = report(rows, write, f"{scoring.NAME} {released.version[:12]}", given.quiet)
+    if keep:
         batch_scoring.clear(keep)
-    else:
-        decisions, failed = report(rows, threshold)
-    if options.timeline:
-        write_timelines(released, files, options.timeline)
-    if options.submission and not write_submission(options.submission, files, decisions):
-        return 1
-    return 1 if failed or not files else 0
+    if given.timeline:
+        if missing := tables.why_no_figures():
+            print(f"timelines are tables without figures ({missing})", file=sys.stderr)
+        tables.write_timelines(released, result.scored, given.timeline, threshold, settings.prior)
+    done = result.counts.total() and not result.counts[NOT_SCORED]
+    if given.submission and not _submit(given.submission, result):
+        done = False
+    passed = [*map(tuple, passed), *result.passed]
+    print(summary(result, passed, time.monotonic() - begun), file=sys.stderr)
+    return 0 if done else 1
+
+
+def _check_language() -> None:
+    """Raise RuntimeError, with what is needed, where the language cannot be named."""
+    try:
+        importlib.import_module("utils.models.language_id")
+    except ImportError as error:
+        raise RuntimeError(
+            f"--language needs PyTorch and Whisper ({error}): in a clone of the repository, "
+            "`./run_all.sh predict --language …` installs them"
+        ) from error
+
+
+def _heading(threshold: float, settings: scoring.Options) -> str:
+    source = "the command line" if settings.threshold else scoring.THRESHOLD_FROM
+    expected = f"; {settings.prior:.0%} spoof expected" if settings.prior != 0.5 else ""
+    language = f"{'language':8}  " if settings.language else ""
+    return (
+        f"{'p(bona fide)':>12}  {'decision':11}  {language}file     "
+        f"(bona fide above {threshold:.2f}: {source}{expected})"
+    )
+
+
+class Result:
+    """What is known of all files when they were scored."""
+
+    def __init__(self):
+        self.counts: Counter[str] = Counter()  # by decision, and of `NOT_SCORED`
+        self.decisions: list[tuple[str, int]] = []  # (file name, 1 bona fide or 0 spoof)
+        self.scored: list[tuple[Path, str]] = []  # (file, its channel)
+        self.passed: list[tuple[str, str]] = []  # (file that is no recording, why)
+        self.seconds = 0.0  # of sound
+
+    def add(self, row: dict[str, str]) -> None:
+        """Count a row of `batch_scoring.score_files`."""
+        path, decision = Path(row["file"]), row["decision"] or NOT_SCORED
+        self.counts[decision] += 1
+        self.seconds += float(row["seconds"] or 0)
+        if decision != NOT_SCORED:
+            self.scored.append((path, row["channel"]))
+        if decision in (scoring.BONAFIDE, scoring.SPOOF):
+            self.decisions.append((path.name, int(decision == scoring.BONAFIDE)))
 
 
 def report(
-    rows: Iterator[dict], threshold: float, table: Callable | None = None
-) -> tuple[list[tuple[str, int]], int]:
+    rows: Iterator[dict[str, str]],
+    write: Callable[[dict[str, str]], None],
+    detector_name: str,
+    quiet: bool = False,
+) -> Result:
     """Print rows of `batch_scoring.score_files` as they come; files not scored go to stderr.
 
-    Args: `table` a context manager that gives a function, which gets each row (`COLUMNS`) too.
-    Returns ((file name, 1 bona fide or 0 spoof) of each decision, number of files not scored).
+    Args:
+        write: gets each row (`scoring.COLUMNS`) too.
+        detector_name: stands in the rows of files that could not be read.
+        quiet: rows of scored files are not printed.
     """
-    print(
-        f"{'p(bona fide)':>12}  {'decision':11}  {'language':8}  file     "
-        f"(bona fide above {threshold:.2f}: {scoring.THRESHOLD_FROM})"
-    )
-    decisions, failed = [], 0
-    with table or contextlib.nullcontext() as write:
-        for row in rows:
-            row["note"] = row["error"] or row["note"]
-            if row.get("p_bona_fide"):
-                note = f"  ({row['note']})" if row["note"] else ""
-                print(
-                    f"{float(row['p_bona_fide']):12.3f}  {row['decision']:11}  "
-                    f"{row['language']:8}  {row['file']}{note}"
-                )
-                if row["decision"] != scoring.UNDECIDED:
-                    label = int(row["decision"] == scoring.BONAFIDE)
-                    decisions.append((Path(row["file"]).name, label))
-            else:
-                failed += 1
-                print(f"{'':12}  not scored {row['file']}: {row['note']}", file=sys.stderr)
-            if write:
-                write({name: row.get(name, "") for name in scoring.COLUMNS})
-    return decisions, failed
-
-
-@contextlib.contextmanager
-def _write_csv(target: IO[str]) -> Iterator[Callable[[dict], None]]:
-    writer = csv.DictWriter(target, scoring.COLUMNS)
-    writer.writeheader()
-    yield writer.writerow
-
-
-@contextlib.contextmanager
-def _write_json(target: IO[str]) -> Iterator[Callable[[dict], None]]:
-    """A JSON list, row by row: the table of a million files is never in memory."""
-    separator = "[\n"
-
-    def write(row: dict) -> None:
-        nonlocal separator
-        target.write(separator + json.dumps(_with_numbers(row), ensure_ascii=False))
-        separator = ",\n"
-
-    yield write
-    target.write("[]\n" if separator == "[\n" else "\n]\n")
-
-
-def _with_numbers(row: dict[str, str]) -> dict:
-    """A row of text as JSON has it: numbers, null where there is none, pieces as a list."""
-    result = dict(row)
-    for name in ("p_bona_fide", "threshold", "p_language", "seconds"):
-        result[name] = float(row[name]) if row[name] else None
-    result["pieces"] = []
-    for piece in filter(None, row["pieces"].split("; ")):
-        start, end, p = map(float, piece.replace("-", " ").split())
-        result["pieces"].append({"start_s": start, "end_s": end, "p_bona_fide": p})
+    both = sys.stdout.isatty() and sys.stderr.isatty()  # rows and progress bar on one terminal
+    say, result = tqdm.write if both else print, Result()
+    for row in rows:
+        if row["passed"]:
+            result.passed.append((row["file"], row["passed"]))
+            continue
+        note = listing.printable(row["error"] or row["note"])
+        row = {name: row.get(name, "") for name in scoring.COLUMNS}
+        row |= {"note": note, "detector": detector_name}
+        result.add(row)
+        write(row)
+        if not row["decision"]:
+            line = f"{'':12}  not scored {listing.printable(row['file'])}: {note}"
+            say(line, file=sys.stderr)
+        elif not quiet:
+            say(_line(row), file=sys.stdout)
     return result
 
 
-def write_submission(path: Path, files: list[Path], decisions: list[tuple[str, int]]) -> bool:
-    """Write the competition's format; if a file has no decision or two, say so and return False."""
+def _line(row: dict[str, str]) -> str:
+    language = f"{row['language']:8}  " if row["language"] else ""
+    notes = [f"channel {row['channel']}"] if row["channel"] else []
+    if row["lowest_at"]:
+        start, end = row["lowest_at"].split("-")
+        notes.append(
+            f"lowest {row['p_lowest']} at {float(start):.0f}–{float(end):.0f} s "
+            f"of {float(row['seconds']):.0f} s"
+        )
+    notes += filter(None, [row["note"]])
+    return (
+        f"{float(row['p_bona_fide']):12.3f}  {row['decision']:11}  {language}"
+        f"{listing.printable(row['file'])}" + (f"  ({'; '.join(notes)})" if notes else "")
+    )
+
+
+def _submit(path: Path, result: Result) -> bool:
+    """Write the competition's format; if it cannot be, say why and return False."""
     try:
-        if missing := len(files) - len(decisions):
-            raise contracts.ContractError(f"{missing} files have no decision (named above)")
-        if not files:
-            raise contracts.ContractError("no audio file was found")
-        names, labels = [name for name, _ in decisions], [label for _, label in decisions]
-        contracts.write_submission(path, pd.Series(labels, names), [file.name for file in files])
-    except contracts.ContractError as error:
+        if missing := result.counts.total() - len(result.decisions):
+            raise tables.NoSubmission(f"{missing} files have no decision (named above)")
+        tables.write_submission(path, result.decisions)
+    except tables.NoSubmission as error:
         print(f"FAILED: no submission: {error}", file=sys.stderr)
         return False
     return True
 
 
-def write_timelines(released: detector.Detector, files: list[Path], folder: Path) -> None:
-    """Write `<name>.png` and `<name>.csv` of each file that can be scored to `folder`.
+def summary(result: Result, passed: list[tuple[Path | str, str]], took_s: float) -> str:
+    """One line: how many files, how fast, what was decided, what was passed over.
 
-    Columns: start_s, end_s, p_bona_fide (empty: silence), flagged (1: at most the threshold). Files
-    of one name in several folders get `-2`, `-3`, … after it.
+    Args: passed: (file that is no recording, why).
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    threshold, used = released.card["threshold"], {}
-    for file in parallel.progress(files, "timelines"):
-        name = file.name.encode()[:200].decode(errors="ignore")  # leaves room for the suffix
-        used[name] = used.get(name, 0) + 1
-        if used[name] > 1:
-            name = f"{name}-{used[name]}"
-        with contextlib.suppress(dsp.AudioError):  # it is named in the table
-            wave = reading.read(file, scoring.RATE)
-            with paths.whole(folder / f"{name}.png") as temporary:
-                p = scoring.draw(temporary, wave, released, file.name)
-            start = np.arange(len(p)) * detector.STEP_S
-            table = pd.DataFrame(
-                {
-                    "start_s": start,
-                    "end_s": np.minimum(start + detector.STEP_S, len(wave) / scoring.RATE),
-                    "p_bona_fide": p.round(4),
-                    "flagged": (p <= threshold).astype(int),
-                }
-            )
-            with paths.whole(folder / f"{name}.csv") as temporary:
-                table.to_csv(temporary, index=False)
+    total, speed = result.counts.total(), result.seconds / took_s
+    kinds = (
+        (scoring.BONAFIDE, "bona fide"),
+        (scoring.SPOOF, "spoof"),
+        (scoring.UNDECIDED, "undecided"),
+        (NOT_SCORED, "not scored"),
+    )
+    counts = [f"{result.counts[kind]:,} {word}" for kind, word in kinds if result.counts[kind]]
+    took = f"{took_s:.0f}" if took_s >= 10 else f"{took_s:.1f}"
+    text = f"{total:,} file{'s' * (total != 1)} in {took} s ({speed:.0f} times real time)"
+    text += f": {', '.join(counts)}" if counts else ": no recording was found"
+    if passed:
+        named = [f"{listing.printable(name)} ({why})" for name, why in passed[:NAMED]]
+        more = [f"and {len(passed) - NAMED:,} more"] if len(passed) > NAMED else []
+        text += (
+            f"; {len(passed):,} file{'s' * (len(passed) != 1)} passed over: "
+            f"{', '.join(named + more)}"
+        )
+    return text

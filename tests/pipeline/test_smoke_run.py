@@ -109,6 +109,7 @@ def test_speed_is_measured_with_the_models_of_another_run(smoke_run, tmp_path):
         PRECISION_CLIPS=10,
         HUB=["whisper-tiny"],
         HUB_CLIPS=1,
+        DETECTOR_FILES=4,
         FEW_CLIPS=64,
         GROWTH_CLIPS=2000,
     )

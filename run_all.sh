@@ -95,14 +95,14 @@ fi
 export PATH="$venv/bin:$PATH" PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" TOKENIZERS_PARALLELISM=false
 case "${1:-}" in
 test) # test [--all] [arguments of pytest]: without --all, what is marked slow is left out
-    # with it, two processes share the groups of tests (tests/conftest.py) in the order of their length
+    # with it, two processes share the files of tests, the longest first (tests/conftest.py)
     shift
     ruff check --quiet .
     ruff format --check --quiet .
     which=(-m "not slow")
     arguments=()
     for argument in "$@"; do
-        if [ "$argument" = --all ]; then which=(-n 2 --dist loadgroup --no-loadscope-reorder); else arguments+=("$argument"); fi
+        if [ "$argument" = --all ]; then which=(-n 2 --dist loadfile --no-loadscope-reorder); else arguments+=("$argument"); fi
     done
     exec python -m pytest "${which[@]}" "${arguments[@]}"
     ;;

@@ -28,22 +28,14 @@ def pytest_unconfigure():
     shutil.rmtree(TEMPORARY, ignore_errors=True)
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in its own hook
 def pytest_collection_modifyitems(items):
-    """Group tests for processes: those of one smoke run together and first, others by file.
+    """Sort files of tests: that of the smoke run, those with slow tests, others.
 
-    Files with slow tests come before those without, so that no process is left with a long file at
-    the end.
+    So no process is left with a long file at the end.
     """
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-
-    def turn(item) -> int:
-        return 0 if "smoke_run" in item.fixturenames else 1 if item.path in slow else 2
-
-    items.sort(key=turn)
-    for item in items:
-        name = "smoke run" if turn(item) == 0 else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(name))
+    longest = {item.path for item in items if "smoke_run" in item.fixturenames}
+    items.sort(key=lambda item: (item.path not in longest, item.path not in slow))
 
 
 @pytest.fixture

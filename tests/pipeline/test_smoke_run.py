@@ -1,7 +1,12 @@
-"""Profile smoke from the downloads to the submission: results, console, a second run, variants."""
+"""Profile smoke from the downloads to the submission: results, console, variants, kills.
 
+All tests of the one run that was not disturbed are here: pytest-xdist keeps a file in one process.
+"""
+
+import os
 import re
-import shutil
+import signal
+import subprocess
 import time
 
 import nbformat
@@ -158,21 +163,6 @@ def test_broken_test_clips_are_listed_and_nothing_is_submitted(smoke_run, tmp_pa
 
 
 @pytest.mark.slow
-def test_the_official_archive_yields_a_submission(tmp_path):
-    """30 clips of the real archive in its layout, with every notebook: no special case."""
-    sample = paths.ROOT.parent / "shared" / "competition_sample"
-    if not sample.exists():
-        pytest.skip("clips of the real archive are not here")
-    shutil.copytree(sample, tmp_path / "inputs" / "sample")
-    done = helpers.run_command(tmp_path, *helpers.settings(COMPETITION="sample", RUN="sample"))
-    assert done.returncode == 0, done.stdout
-    lines = (tmp_path / "submissions" / "sample.csv").read_text().splitlines()
-    names = sorted(path.name for path in (sample / "test").glob("*.wav"))
-    assert [line.split(",")[0] for line in lines] == names
-    assert {line.split(",")[1] for line in lines} <= {"0", "1"}
-
-
-@pytest.mark.slow
 def test_without_a_test_key_the_training_clips_are_evaluated_out_of_fold(smoke_run, tmp_path):
     """Notebook 08 promised this for the real archive, and left nearly everything out instead."""
     home = smoke_run.copied_to(tmp_path / "home")
@@ -190,3 +180,39 @@ def test_without_a_test_key_the_training_clips_are_evaluated_out_of_fold(smoke_r
     assert np.allclose(results["f1"], of_votes.loc[results.index, "f1"], atol=1e-3)
     clips = pd.read_csv(run / "breakdown.csv").query("by == 'length'")["clips"].sum()
     assert 20 < clips <= len(pd.read_csv(run / "folds.csv"))
+
+
+PARTS = range(0, 9, 2)  # of the inputs and then eight notebooks, those that are killed once
+
+
+def killed(home, cache, part, delay):
+    """Whether the run was killed `delay` seconds after `part` began; else it came to its end."""
+    process = helpers.start_command(home, cache=cache)
+    if part:  # wait until it is there, or beyond where an earlier kill came late
+        for line in process.stdout:
+            found = helpers.STARTED.match(line)
+            if found and int(found[1]) >= part:
+                break
+    try:
+        output, _ = process.communicate(timeout=delay)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        return True
+    assert process.returncode == 0, output
+    return False
+
+
+@pytest.mark.slow
+def test_a_run_killed_in_many_of_its_parts_goes_on_to_the_same_results(smoke_run, tmp_path):
+    rng = np.random.default_rng(20)
+    moments = [(part, rng.uniform(0, smoke_run.seconds[part])) for part in PARTS]
+    home, cache = tmp_path / "home", helpers.empty_cache(tmp_path / "cache")
+    for part, delay in moments:
+        while not killed(home, cache, part, delay):
+            # it was through before: once more, from the last notebook on, and sooner
+            (home / "outputs" / "smoke" / ".stamps" / "08_evaluation.json").unlink()
+            delay *= 0.7
+    done = helpers.run_command(home, cache=cache)
+    assert done.returncode == 0 and "07_vote: finished before" in done.stdout, done.stdout
+    helpers.assert_same_results(home, smoke_run.home)

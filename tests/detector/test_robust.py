@@ -50,7 +50,7 @@ def score(toy, tmp_path):
     (tmp_path / "out" / "scores.csv").write_text("the table of yesterday")
 
     def run_it(largest=None):
-        options = ["--detector", toy.folder, "--no-language", "--out", tmp_path / "out/scores.csv"]
+        options = ["--detector", toy.folder, "--out", tmp_path / "out/scores.csv"]
         return run_module("utils.predict", clips, *options, largest=largest)
 
     return run_it

@@ -204,23 +204,17 @@ def warnings(wave: np.ndarray, speaks: bool = True) -> list[str]:
 
 
 def draw(
-    path: Path | io.BytesIO,
-    wave: np.ndarray,
-    released: detector.Detector,
-    title: str,
-    size: tuple[float, float] = (9, 5.5),
-) -> np.ndarray:
-    """Draw where a wave looks fake to `path` (a file or a buffer), as PNG of `size` inches.
+    path: Path | io.BytesIO, wave: np.ndarray, p: np.ndarray, threshold: float, title: str
+) -> None:
+    """Draw where a wave looks fake to `path` (a file or a buffer), as PNG.
 
-    Returns the probability of bona fide of each `detector.STEP_S` (steps,); NaN: nobody speaks.
+    p: probability of bona fide of each `detector.STEP_S` (steps,), NaN where nobody speaks.
     """
     from utils import plots  # here: scoring without figures does not wait for matplotlib
 
     plots.style()
-    p, threshold = probability(released.timeline(wave)), released.card["threshold"]
     flagged = detector.spans(p <= threshold)
-    plots.timeline(path, wave, RATE, p, detector.STEP_S, threshold, flagged, title, size)
-    return p
+    plots.timeline(path, wave, RATE, p, detector.STEP_S, threshold, flagged, title)
 
 
 def show(path: Path | str, folder: Path | str = detector.FOLDER):
@@ -240,7 +234,8 @@ def show(path: Path | str, folder: Path | str = detector.FOLDER):
     notes += [row["note"]] if row["note"] else []
     print("; ".join([f"p(bona fide) {float(row['p_bona_fide']):.3f}: {row['decision']}", *notes]))
     wave, picture = scored_channel(recording.channels, row["channel"]), io.BytesIO()
-    draw(picture, wave, scorer.released, Path(path).name)
+    p = probability(scorer.released.timeline(wave))
+    draw(picture, wave, p, scorer.threshold, Path(path).name)
     display(Image(picture.getvalue()))
     return Audio(wave, rate=RATE)
 

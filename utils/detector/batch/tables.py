@@ -161,7 +161,8 @@ def write_timelines(
                 p = scoring.probability(released.timeline(wave), prior)
                 _write_timeline(folder / f"{name}.csv", len(wave), p, threshold)
                 if draws:
-                    _draw(folder / f"{name}.png", wave, p, threshold, listing.printable(file.name))
+                    with paths.whole(folder / f"{name}.png") as temporary:
+                        scoring.draw(temporary, wave, p, threshold, listing.printable(file.name))
 
 
 def why_no_figures() -> str:
@@ -185,12 +186,3 @@ def _write_timeline(path: Path, samples: int, p: np.ndarray, threshold: float) -
             end = min(start + detector.STEP_S, samples / scoring.RATE)
             text = f"{value:.4f}" if np.isfinite(value) else ""
             writer.writerow([start, round(end, 4), text, int(value <= threshold)])
-
-
-def _draw(path: Path, wave: np.ndarray, p: np.ndarray, threshold: float, title: str) -> None:
-    from utils import plots  # here: scoring without figures does not wait for matplotlib
-
-    plots.style()
-    flagged = detector.spans(p <= threshold)
-    with paths.whole(path) as temporary:
-        plots.timeline(temporary, wave, scoring.RATE, p, detector.STEP_S, threshold, flagged, title)

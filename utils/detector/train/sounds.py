@@ -117,8 +117,8 @@ def pieces(seed: int, of_each: int = OF_EACH) -> tuple[list[np.ndarray], list[st
             sorts.append(make.__name__)
     for package in MUSIC:
         folder = registry.fetch([package])[package]
-        files = sorted(file for file in folder.rglob("*.*") if file.suffix in (".wav", ".ogg"))
-        files = [file for file in files if package != MUSIC[1] or "music" in file.parts]
+        # a game also has sounds of a level that is called music, in which somebody may sing
+        files = sorted(file for file in folder.rglob("*.*") if file.parent.name in ("music", "moh"))
         for number, file in enumerate(files):
             wave = reading.read(file, RATE)
             rng = parallel.seeded_rng(seed, "music", package, number)

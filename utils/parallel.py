@@ -38,6 +38,14 @@ def process_pool(workers: int, **options) -> ProcessPoolExecutor:
 
 
 class _Pool(ProcessPoolExecutor):
+    def submit(self, *job, **options):
+        # Ctrl-C waits until workers are started: one that is cut off before prints a traceback
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            return super().submit(*job, **options)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
     def __exit__(self, kind, *error):
         if kind in (KeyboardInterrupt, GeneratorExit):  # nobody waits for what is still to do
             for process in list((self._processes or {}).values()):

@@ -117,8 +117,9 @@ def pieces(seed: int, of_each: int = OF_EACH) -> tuple[list[np.ndarray], list[st
             sorts.append(make.__name__)
     for package in MUSIC:
         folder = registry.fetch([package])[package]
-        # a game also has sounds of a level that is called music, in which somebody may sing
-        files = sorted(file for file in folder.rglob("*.*") if file.parent.name in ("music", "moh"))
+        files = sorted(file for file in folder.rglob("*.*") if file.suffix in (".wav", ".ogg"))
+        # a level of the game is called music too: people speak in what lies deeper in its folder
+        files = [file for file in files if file.parent.name in ("music", "moh")]
         for number, file in enumerate(files):
             wave = reading.read(file, RATE)
             rng = parallel.seeded_rng(seed, "music", package, number)

@@ -183,8 +183,7 @@ def score_files(
     files = [file if isinstance(file, Listed) else Listed(file, named=True) for file in files]
     shards = [files[start : start + SHARD_FILES] for start in range(0, len(files), SHARD_FILES)]
     processes = min(processes or parallel.processes(), len(shards))
-    # the names of shards that nobody looks for again say nothing
-    key = code_digest(opener, _score_shard, settings=arguments) if keep else ""
+    key = code_digest(opener, _score_shard, settings=arguments) if keep else ""  # never asked for
     with (
         _shard_folder(keep) as folder,
         parallel.executor(max(1, processes)) as pool,

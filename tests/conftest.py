@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
@@ -20,6 +21,9 @@ from utils.audio import dsp  # noqa: E402
 # Downloads are kept in the user's cache, where they are checked by their hashes; results are not.
 paths.CACHE = helpers.link_downloads(paths.CACHE, TEMPORARY / "cache")
 os.environ["DFS_CACHE"] = str(paths.CACHE)  # for the processes that tests start
+
+# The background job of a script ignores Ctrl-C, and so would all programs that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 torch.set_num_threads(1)  # two threads that wait for each other stand still on a busy machine
 

@@ -299,6 +299,15 @@ def test_a_reader_that_goes_away_ends_it_quietly(toy, clips):
     assert process.wait() == 141 and error == ""
 
 
+def test_a_run_that_went_on_tells_no_speed():
+    """Recordings that were scored before took no time in this run."""
+    result = command.Result()
+    result.add(dict.fromkeys(scoring.COLUMNS, "") | {"decision": "spoof", "seconds": "4000"})
+    assert "2000 times real time" in command.summary(result, [], 2.0)
+    text = command.summary(result, [], 2.0, resumed=True)
+    assert "real time" not in text and text.startswith("1 file in 2.0 s (some before): 1 spoof")
+
+
 def test_ctrl_c_ends_it_with_a_line(toy, clips, tmp_path):
     names = "\n".join([str(clips / "a.wav")] * 3000)
     process = start(toy, "-", "--out", tmp_path / "scores.csv", "--quiet", stdin=subprocess.PIPE)

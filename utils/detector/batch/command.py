@@ -58,6 +58,7 @@ def score(given: argparse.Namespace) -> int:
     files, passed = listing.list_files(given.paths)
     out = given.out
     keep = out.with_name(f".{out.name}.parts") if out else None
+    resumed = bool(keep and keep.exists())
     arguments = (str(given.detector), released.version, settings)
     label = "score" if len(files) > batch_scoring.SHARD_FILES else ""
     rows = batch_scoring.score_files(files, scoring.Scorer, arguments, keep, given.processes, label)
@@ -75,7 +76,7 @@ def score(given: argparse.Namespace) -> int:
     if given.submission and not _submit(given.submission, result):
         done = False
     passed = [*map(tuple, passed), *result.passed]
-    print(summary(result, passed, time.monotonic() - begun), file=sys.stderr)
+    print(summary(result, passed, time.monotonic() - begun, resumed), file=sys.stderr)
     return 0 if done else 1
 
 
@@ -181,12 +182,17 @@ def _submit(path: Path, result: Result) -> bool:
     return True
 
 
-def summary(result: Result, passed: list[tuple[Path | str, str]], took_s: float) -> str:
+def summary(
+    result: Result, passed: list[tuple[Path | str, str]], took_s: float, resumed: bool = False
+) -> str:
     """One line: how many files, how fast, what was decided, what was passed over.
 
-    Args: passed: (file that is no recording, why).
+    Args:
+        passed: (file that is no recording, why).
+        resumed: some were scored before, so there is no speed to tell.
     """
-    total, speed = result.counts.total(), result.seconds / took_s
+    total, speed = result.counts.total(), f"{result.seconds / took_s:.0f} times real time"
+    speed = "some before" if resumed else speed
     kinds = (
         (scoring.BONAFIDE, "bona fide"),
         (scoring.SPOOF, "spoof"),
@@ -195,7 +201,7 @@ def summary(result: Result, passed: list[tuple[Path | str, str]], took_s: float)
     )
     counts = [f"{result.counts[kind]:,} {word}" for kind, word in kinds if result.counts[kind]]
     took = f"{took_s:.0f}" if took_s >= 10 else f"{took_s:.1f}"
-    text = f"{total:,} file{'s' * (total != 1)} in {took} s ({speed:.0f} times real time)"
+    text = f"{total:,} file{'s' * (total != 1)} in {took} s ({speed})"
     text += f": {', '.join(counts)}" if counts else ": no recording was found"
     if passed:
         named = [f"{listing.printable(name)} ({why})" for name, why in passed[:NAMED]]

@@ -1,6 +1,6 @@
 """The released detector: a weight for each pooled statistic of two frozen encoders.
 
-Whisper base (convolutions, layers 1–2) and CAM++ (front end, two dense blocks) → mean, standard
+Whisper base (convolutions, layer 1) and CAM++ (front end, three dense blocks) → mean, standard
 deviation and mean absolute delta of each channel → weighted sum → calibrated log-odds of bona fide.
 There are two such heads: one hears what lies below 4 kHz, the other all up to 8 kHz. A recording
 whose sound reaches above 4 kHz has the second. A second sum of the same statistics says whether

@@ -9,9 +9,9 @@ import torch
 from utils.audio import dsp
 from utils.detector import embedding
 from utils.detector.train import graph
-from utils.models import encoders, frozen_features, pooled_features
+from utils.models import encoders, frozen_features
 
-DEPTHS = {"whisper-base": (0, 1, 2), "campplus": (0, 1, 2, 3)}
+DEPTHS = {"whisper-base": (0, 1), "campplus": (0, 1, 2, 3, 4)}
 NO_FLOOR = -300.0  # dBFS
 
 
@@ -46,8 +46,11 @@ def test_without_a_floor_the_statistics_are_those_of_the_encoders(wave, monkeypa
         inputs = backbone.prepare(narrow * scale)
         with torch.no_grad():
             outputs = backbone.lower_layers(inputs[None], torch.tensor([len(inputs)]))
-            if len(outputs) <= max(depths):
+            if name == "campplus":  # the second block's end, and the third
                 outputs = [*outputs, *backbone.upper_layers(*outputs[-1])]
+                parts, (second, padding) = backbone.network.xvector, outputs[-1]
+                third = parts["transit3"](parts["block3"](second.transpose(1, 2)))
+                outputs = [*outputs, (third.transpose(1, 2), padding)]
             expected.append(frozen_features.pool([outputs[depth] for depth in depths])[0])
     with torch.no_grad():
         found = module(torch.from_numpy(heard)[None])[0]
@@ -58,7 +61,7 @@ def test_without_a_floor_the_statistics_are_those_of_the_encoders(wave, monkeypa
 
 
 def pooled_width():
-    return 3 * sum(pooled_features._channels(name, d) for name in DEPTHS for d in DEPTHS[name])
+    return 3 * (2 * 512 + 320 + 256 + 768 + 512 + 512)
 
 
 def test_the_file_gives_what_pytorch_gives(files, wave):
@@ -70,7 +73,8 @@ def test_the_file_gives_what_pytorch_gives(files, wave):
     weight *= 10 / np.abs(expected[0] @ weight)  # a head whose log-odds are ± 10
     assert np.abs((found - expected) @ weight).max() < 1e-3
     smaller = embedding.Encoders(rounded).statistics(wave[None])
-    assert np.abs(smaller - expected).max() < 0.3 and np.abs(smaller - expected).mean() < 0.01
+    assert np.abs(smaller - expected).mean() < 0.04
+    assert np.corrcoef(smaller[0], expected[0])[0, 1] > 0.999
 
 
 def test_rumble_and_hum_are_not_heard(files, wave):
@@ -90,7 +94,7 @@ def test_rumble_and_hum_are_not_heard(files, wave):
 
 def test_the_file_holds_weights_in_few_bytes(files):
     _, exact, rounded = files
-    assert rounded.stat().st_size < 25e6 < exact.stat().st_size
+    assert rounded.stat().st_size < 20e6 < exact.stat().st_size
 
 
 def test_level_changes_nothing_and_a_batch_is_as_its_clips(files, wave):
@@ -109,7 +113,27 @@ def test_rounding_of_samples_changes_little(files, wave):
     quiet = np.round(wave * 0.01 * 32768) / 32768
     encoders_ = embedding.Encoders(files[2])
     moved = encoders_.statistics(quiet[None].astype(np.float32)) - encoders_.statistics(wave[None])
-    assert np.abs(moved).mean() < 0.05
+    assert np.abs(moved).mean() < 0.02
+
+
+def test_weights_of_products_have_7_bits(files):
+    """A processor without VNNI sums two products in 16 bits: 8 bits would not always fit."""
+    graph_ = onnx.load(files[2]).graph
+    weights = [onnx.numpy_helper.to_array(w) for w in graph_.initializer if w.data_type == 3]
+    assert (
+        len(weights) > 40 and max(np.abs(w.astype(int)).max() for w in weights if w.size > 1) < 65
+    )
+
+
+def test_clips_of_any_length_are_as_in_pytorch(files):
+    """Segments of CAM++ last a second: ends inside the first, at an edge and behind it."""
+    module, exact, _ = files
+    noise = np.random.default_rng(3).standard_normal((1, 16_000 * 5)).astype(np.float32)
+    for samples in (4000, 16_240, 32_240, 32_560, 80_000):
+        with torch.no_grad():
+            expected = module(torch.from_numpy(noise[:, :samples])).numpy()
+        found = embedding.Encoders(exact).statistics(noise[:, :samples])
+        assert np.abs(found - expected).max() < 2e-3, samples
 
 
 def test_the_file_needs_nothing_but_onnx_runtime(files):

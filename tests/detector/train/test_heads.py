@@ -70,3 +70,17 @@ def test_weights_by_hand():
     assert weight.mean() == pytest.approx(1) and weight[5] == pytest.approx(3)
     assert weight[4] == pytest.approx(2 * weight[0])  # one clip against four of one owner
     assert weight[label == 0].sum() == pytest.approx(weight[label == 1].sum())
+
+
+def test_a_direction_that_says_nothing_of_the_class_is_not_read(clips):
+    """One column follows the class here and moves by itself elsewhere: the line leaves it alone."""
+    x, label, owner = clips
+    nuisance = np.zeros((30, 20), np.float32)
+    nuisance[:, 4] = np.random.default_rng(2).normal(size=30)
+    weight = heads.clip_weights(owner, label)
+    free = heads.Clips(x).line(np.arange(240), label, weight)
+    line = heads.Clips(x, nuisance).line(np.arange(240), label, weight)
+    assert abs(line.weight[4]) < 1e-3 * abs(free.weight[4]) and np.abs(line.weight[:4]).min() > 0
+    moved = x + nuisance[:1]
+    assert np.allclose(line.scores(moved), line.scores(x), atol=1e-3)
+    assert np.abs(free.scores(moved) - free.scores(x)).max() > 0.01

@@ -58,3 +58,14 @@ def test_short_clips_are_heard_as_the_detector_hears_them(folder):
     heard = material._heard(str(folder / "clips" / "0.wav"), embedding.NARROW)
     assert len(heard) == 4 * embedding.RATE
     assert embedding.bandwidth_hz(heard) <= 4100
+
+
+def test_versions_of_a_clip_are_drawn_by_its_name(folder):
+    path = str(folder / "clips" / "0.wav")
+    for kind in ("8 kHz, degraded", "low-passed, degraded", "16 kHz, quiet"):
+        heard = material._heard(path, kind)
+        assert np.array_equal(heard, material._heard(path, kind)), kind
+        assert not np.array_equal(heard, material._heard(path, kind.split(",")[0])), kind
+    assert embedding.bandwidth_hz(material._heard(path, "8 kHz, degraded")) <= 4100
+    quiet = material._heard(path, "16 kHz, quiet")
+    assert 0.005 < np.abs(quiet).max() < 0.008  # 40 dB under 0.7

@@ -106,7 +106,7 @@ def candidates(clips: pd.DataFrame, x: np.ndarray) -> tuple[pd.DataFrame, dict[s
     """
     label, owner = clips["label"].to_numpy(), clips["owner"].to_numpy()
     fold, weight = fewer_folds(clips), heads.clip_weights(owner, label)
-    whisper = slice(0, 3 * 3 * 512)  # depths 0 … 2, 512 channels, three statistics
+    whisper = slice(0, 3 * 2 * 512)  # depths 0 and 1, 512 channels, three statistics
     tried = {
         "both encoders, a line": slice(None),
         "Whisper alone": whisper,

@@ -4,84 +4,26 @@ Each condition changes clips of both classes alike, and heads that never met the
 Waves are float32 (samples,) at 16 kHz.
 """
 
-import io
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy import signal
 
 from utils import bootstrap, metrics, parallel
-from utils.audio import augmentation, channel, dsp
+from utils.audio import augmentation, dsp
 from utils.detector import embedding
 from utils.detector.embedding import NARROW, RATE, WIDE
 from utils.detector.studies import results
-from utils.detector.train import material
+from utils.detector.train import degradation, material
 
 CLIPS = 600  # at most, of each owner one of each class
 
 
-def coded(
-    wave: np.ndarray, rng: np.random.Generator, container: str, encoder: str, kbps: float, rate: int
-) -> np.ndarray:
-    """Encode by FFmpeg's libraries at a rate in Hz and a bit rate in kbit/s, and decode."""
-    import av
-
-    buffer = io.BytesIO()
-    narrow = dsp.resample(wave, RATE, rate)
-    with av.open(buffer, "w", format=container) as file:
-        stream = file.add_stream(encoder, rate=rate, layout="mono")
-        stream.bit_rate = int(kbps * 1000)
-        frame = av.AudioFrame.from_ndarray(np.clip(narrow, -1, 1)[None], "fltp", "mono")
-        frame.sample_rate = rate
-        resampler = av.AudioResampler(stream.codec_context.format, "mono", rate)
-        for converted in (*resampler.resample(frame), None):
-            for packet in stream.encode(converted):
-                file.mux(packet)
-    buffer.seek(0)
-    to_float = av.AudioResampler("flt", "mono", RATE)
-    with av.open(buffer) as file:
-        frames = [f for each in (*file.decode(audio=0), None) for f in to_float.resample(each)]
-    return np.concatenate([frame.to_ndarray().ravel() for frame in frames]).astype(np.float32)
-
-
-def g711(wave: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """µ-law at 8 kHz."""
-    return dsp.resample(channel.transmit(dsp.resample(wave, RATE, 8000), "mulaw"), 8000, RATE)
-
-
-def noisy(wave: np.ndarray, rng: np.random.Generator, snr_db: float) -> np.ndarray:
-    """Pink noise at a signal-to-noise ratio."""
-    return dsp.add_noise(wave, dsp.coloured_noise(len(wave), 3.0, rng), snr_db)
-
-
-def in_a_room(wave: np.ndarray, rng: np.random.Generator, rt60_s: float) -> np.ndarray:
-    """Reverberation: direct sound and noise that decays by 60 dB in `rt60_s` (Polack 1988).
-
-    The direct sound is as strong as in 1.5 m distance in a room of 60 m³.
-    """
-    time = np.arange(int(rt60_s * RATE)) / RATE
-    tail = rng.standard_normal(len(time)) * 10 ** (-3 * time / rt60_s)
-    critical_m = 0.057 * np.sqrt(60 / rt60_s)  # distance where both are as strong (Sabine)
-    tail *= 1.5 / critical_m / np.sqrt((tail**2).sum())
-    tail[0] = 1.0
-    return signal.fftconvolve(wave, tail)[: len(wave)].astype(np.float32)
-
-
-def recorded_again(wave: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A small loudspeaker (300 Hz to 6 kHz, mild clipping), a room, noise at 25 dB, MP3."""
-    band = signal.butter(2, (300, 6000), "bandpass", fs=RATE, output="sos")
-    played = signal.sosfilt(band, wave)
-    played = np.tanh(1.5 * played / max(np.abs(played).max(), 1e-9)) / 1.5
-    heard = noisy(in_a_room(played.astype(np.float32), rng, 0.4), rng, 25)
-    return coded(heard / max(1.0, np.abs(heard).max()), rng, "mp3", "libmp3lame", 64, RATE)
-
-
-def quieter(wave: np.ndarray, rng: np.random.Generator, db: float) -> np.ndarray:
-    """Another level, rounded to 16 bits."""
-    return (np.round(wave * 10 ** (-db / 20) * 32767) / 32767).astype(np.float32)
+def coded(wave: np.ndarray, rng: np.random.Generator, codec: str, kbps: float) -> np.ndarray:
+    """`degradation.coded`, which draws nothing."""
+    return degradation.coded(wave, codec, kbps)
 
 
 def faster(wave: np.ndarray, rng: np.random.Generator, speed: float) -> np.ndarray:
@@ -105,28 +47,24 @@ def joined(wave: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 CONDITIONS: dict[str, Callable] = {
     "as it is": lambda wave, rng: wave,
-    "40 dB quieter": partial(quieter, db=40),
-    "MP3, 64 kbit/s": partial(coded, container="mp3", encoder="libmp3lame", kbps=64, rate=RATE),
-    "MP3, 32 kbit/s": partial(coded, container="mp3", encoder="libmp3lame", kbps=32, rate=RATE),
-    "MP3, 16 kbit/s": partial(coded, container="mp3", encoder="libmp3lame", kbps=16, rate=RATE),
-    "Opus, 64 kbit/s": partial(coded, container="ogg", encoder="libopus", kbps=64, rate=RATE),
-    "Opus, 32 kbit/s": partial(coded, container="ogg", encoder="libopus", kbps=32, rate=RATE),
-    "Opus, 16 kbit/s": partial(coded, container="ogg", encoder="libopus", kbps=16, rate=RATE),
-    "G.711, 8 kHz": g711,
-    "AMR, 12.2 kbit/s": partial(
-        coded, container="amr", encoder="libopencore_amrnb", kbps=12.2, rate=8000
-    ),
-    "AMR, 4.75 kbit/s": partial(
-        coded, container="amr", encoder="libopencore_amrnb", kbps=4.75, rate=8000
-    ),
-    "noise, 20 dB": partial(noisy, snr_db=20),
-    "noise, 10 dB": partial(noisy, snr_db=10),
-    "noise, 5 dB": partial(noisy, snr_db=5),
-    "small room, 0.3 s": partial(in_a_room, rt60_s=0.3),
-    "large room, 0.8 s": partial(in_a_room, rt60_s=0.8),
+    "40 dB quieter": lambda wave, rng: degradation.quieter(wave, 40),
+    "MP3, 64 kbit/s": partial(coded, codec="mp3", kbps=64),
+    "MP3, 32 kbit/s": partial(coded, codec="mp3", kbps=32),
+    "MP3, 16 kbit/s": partial(coded, codec="mp3", kbps=16),
+    "Opus, 64 kbit/s": partial(coded, codec="opus", kbps=64),
+    "Opus, 32 kbit/s": partial(coded, codec="opus", kbps=32),
+    "Opus, 16 kbit/s": partial(coded, codec="opus", kbps=16),
+    "G.711, 8 kHz": lambda wave, rng: degradation.by_telephone(wave, "mulaw"),
+    "AMR, 12.2 kbit/s": partial(coded, codec="amr", kbps=12.2),
+    "AMR, 4.75 kbit/s": partial(coded, codec="amr", kbps=4.75),
+    "noise, 20 dB": partial(degradation.noisy, snr_db=20),
+    "noise, 10 dB": partial(degradation.noisy, snr_db=10),
+    "noise, 5 dB": partial(degradation.noisy, snr_db=5),
+    "small room, 0.3 s": partial(degradation.in_a_room, rt60_s=0.3),
+    "large room, 0.8 s": partial(degradation.in_a_room, rt60_s=0.8),
     "0.9 times as fast": partial(faster, speed=0.9),
     "1.1 times as fast": partial(faster, speed=1.1),
-    "recorded again": recorded_again,
+    "recorded again": degradation.recorded_again,
     "a part of 2 s": partial(part, seconds=2),
     "cut and joined": joined,
 }

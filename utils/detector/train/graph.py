@@ -23,13 +23,15 @@ from utils import paths
 from utils.audio.log_mels import MODEL_RATE, mel_bank
 from utils.detector.embedding import PEAK
 from utils.models import encoders
+from utils.models.campplus import FROZEN_LAYERS, SEGMENT
 
-WHISPER_LAYERS = 2  # beside the convolutions, which are depth 0
+WHISPER_LAYERS = 1  # beside the convolutions, which are depth 0
 LONGEST_S = 15  # s, of a wave: so many position embeddings are in the file
-FLOOR_DBFS = -75.0
+FLOOR_DBFS = -60.0
 LOWEST_HZ = 80.0
 FRAME, HOP = 400, 160  # samples, of both log-mels
-HALF_FROM = 4096  # weights: larger arrays are stored in half precision
+HALF_FROM = 4096  # weights: larger arrays are stored in half precision …
+EIGHT_FROM = 10_000  # … and larger matrices in 8 bits
 
 
 def fourier(taps: np.ndarray, size: int) -> torch.Tensor:
@@ -75,8 +77,8 @@ class LogMel(nn.Module):
 class Statistics(nn.Module):
     """16 kHz waves of one length (B, samples) → pooled statistics (B, 10176).
 
-    Of Whisper's depths 0 … 2 (512 channels each), then of those of CAM++ (320, 256, 768, 512):
-    mean, standard deviation and mean absolute delta between frames of each channel, as
+    Of Whisper's depths 0 and 1 (512 channels each), then of those of CAM++ (320, 256, 768, 512 and
+    512): mean, standard deviation and mean absolute delta between frames of each channel, as
     `frozen_features.pool` gives them for waves whose peak is `PEAK`. Waves last 0.25 s to
     `LONGEST_S`.
     """
@@ -97,12 +99,14 @@ class Statistics(nn.Module):
         return torch.cat([pool(x) for x in self.whisper(wave) + self.campplus(wave)], dim=1)
 
     def whisper(self, wave: torch.Tensor) -> list[torch.Tensor]:
-        """Depths 0 … 2 of Whisper, (B, frames, 512) each."""
+        """Depths 0 and 1 of Whisper, (B, frames, 512) each."""
         padded = F.pad(wave[:, None], (FRAME // 2, FRAME // 2), mode="reflect")[:, 0]
         log = self.whisper_mel(padded)[:, :-1].clamp(min=1e-10).log10()
         log = (torch.maximum(log, log.amax(dim=(1, 2), keepdim=True) - 8) + 4) / 4
         log = log[:, : log.shape[1] // 2 * 2].transpose(1, 2)
-        x = F.gelu(self.conv2(F.gelu(self.conv1(log)))).transpose(1, 2)
+        x = F.pad(F.gelu(self.conv1(log)).transpose(1, 2), (0, 0, 1, 1))
+        three = torch.cat([x[:, :-2:2], x[:, 1:-1:2], x[:, 2::2]], dim=2)  # frames of one step
+        x = F.gelu(three @ self.conv2.weight.permute(2, 1, 0).flatten(0, 1) + self.conv2.bias)
         depths = [x + self.positions[: x.shape[1]]]
         for layer in self.layers:
             x = layer(depths[-1], attention_mask=None)
@@ -110,10 +114,70 @@ class Statistics(nn.Module):
         return depths
 
     def campplus(self, wave: torch.Tensor) -> list[torch.Tensor]:
-        """Depths 0 … 3 of CAM++, (B, frames, 320 … 768)."""
+        """Front end of CAM++, its blocks, and a place within the second: (B, frames, 256 … 768)."""
         log = self.kaldi_mel(wave).clamp(min=1.1920929e-07).log()
-        lower = self.network.lower((log - log.mean(dim=1, keepdim=True)).transpose(1, 2))
-        return [x.transpose(1, 2) for x in (*lower, self.network.upper(lower[-1]))]
+        parts = self.network.xvector
+        front = self.network.head((log - log.mean(dim=1, keepdim=True)).transpose(1, 2))
+        x = parts["tdnn"](front).transpose(1, 2)
+        segments = Segments(x.shape[1])
+        first = projected(parts["transit1"], dense(parts["block1"], x, segments))
+        middle = dense(parts["block2"][:FROZEN_LAYERS], first, segments)
+        second = dense(parts["block2"][FROZEN_LAYERS:], middle, segments)
+        second = projected(parts["transit2"], second)
+        third = projected(parts["transit3"], dense(parts["block3"], second, segments))
+        return [front.transpose(1, 2), first, middle, second, third]
+
+
+class Segments:
+    """Segments of `SEGMENT` frames of a clip of so many frames.
+
+    context: (segments, frames), what makes the mean of the clip plus that of the segment.
+    of: (frames,), the segment of each frame.
+    """
+
+    def __init__(self, frames: int):
+        self.of = torch.arange(frames) // SEGMENT
+        count = (frames + SEGMENT - 1) // SEGMENT
+        inside = (torch.arange(count)[:, None] == self.of).float()
+        self.context = inside / inside.sum(dim=1, keepdim=True) + 1 / frames
+
+
+def dense(block: nn.Sequential, x: torch.Tensor, segments: Segments) -> torch.Tensor:
+    """A dense block of CAM++, (B, frames, D) → (B, frames, D + 32 · layers), by matrix products.
+
+    They are the same sums as those of `campplus.DenseLayer`, which 8 bits and few nodes make fast.
+    """
+    for layer in block:
+        mask, (scale, shift) = layer.cam_layer, affine(layer.nonlinear2.batchnorm)
+        weight = layer.linear1.weight[:, :, 0].T * scale
+        h = F.relu(F.relu(normalised(layer.nonlinear1, x)) @ weight + shift)
+        gate = F.relu(linear(mask.linear1, segments.context @ h))
+        gate = torch.sigmoid(linear(mask.linear2, gate))
+        new = mask.linear_local(h.transpose(1, 2)).transpose(1, 2)
+        x = torch.cat([x, new * gate[:, segments.of]], dim=2)
+    return x
+
+
+def projected(unit: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """A transit of CAM++: batch norm, ReLU, linear; (B, frames, D) → (B, frames, D / 2)."""
+    return F.relu(normalised(unit.nonlinear, x)) @ unit.linear.weight[:, :, 0].T
+
+
+def linear(layer: nn.Conv1d, x: torch.Tensor) -> torch.Tensor:
+    """A convolution over one frame, of (B, frames, D)."""
+    return x @ layer.weight[:, :, 0].T + layer.bias
+
+
+def affine(norm: nn.BatchNorm1d) -> tuple[torch.Tensor, torch.Tensor]:
+    """(scale, shift) of a batch norm in evaluation, (D,) each."""
+    scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+    return scale, norm.bias - norm.running_mean * scale
+
+
+def normalised(unit: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Batch norm of (B, frames, D)."""
+    scale, shift = affine(unit.batchnorm)
+    return x * scale + shift
 
 
 def pool(x: torch.Tensor) -> torch.Tensor:
@@ -139,6 +203,8 @@ def write(path: Path, eight_bits: bool = True, floor_dbfs: float = FLOOR_DBFS) -
 
 
 def _export(module: nn.Module, path: str) -> None:
+    import onnxruntime
+
     trial = torch.from_numpy(np.random.default_rng(0).standard_normal((2, 40000))).float()
     with warnings.catch_warnings(), torch.no_grad():
         # PyTorch will remove export by tracing: requirements.txt says so beside the pin
@@ -153,6 +219,11 @@ def _export(module: nn.Module, path: str) -> None:
             output_names=["statistics"],
             dynamic_axes={"wave": {0: "clips", 1: "samples"}, "statistics": {0: "clips"}},
         )
+    # sums and products of weights alone become weights
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = path
+    onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
 def _round(exact: str, rounded: str) -> None:
@@ -167,7 +238,8 @@ def _round(exact: str, rounded: str) -> None:
         op_types_to_quantize=["MatMul"],
         per_channel=True,
         weight_type=QuantType.QInt8,
-        nodes_to_exclude=_products_of_banks(exact),
+        reduce_range=True,  # 7 bits: sums of two products fit into 16 on any processor
+        nodes_to_exclude=_kept_exact(exact),
     )
     model = onnx.load(rounded)
     for weight in list(model.graph.initializer):
@@ -182,12 +254,18 @@ def _round(exact: str, rounded: str) -> None:
     onnx.save(model, rounded)
 
 
-def _products_of_banks(path: str) -> list[str]:
-    """Names of the products with mel banks: powers span ten decades, which 8 bits cannot."""
+def _kept_exact(path: str) -> list[str]:
+    """Names of matrix products that 8 bits do not suit.
+
+    Those with mel banks, whose powers span ten decades, and small ones, where rounding takes longer
+    than the product.
+    """
     import onnx
 
     graph = onnx.load(path).graph
-    banks = {w.name for w in graph.initializer if tuple(w.dims) in ((201, 80), (257, 80))}
-    found = [node.name for node in graph.node if banks & set(node.input)]
-    assert len(found) == 2, f"{len(found)} products with mel banks, expected 2"
-    return found
+    shapes = {weight.name: tuple(weight.dims) for weight in graph.initializer}
+    products = [node for node in graph.node if node.op_type == "MatMul"]
+    banks = [n.name for n in products if shapes.get(n.input[1]) in ((201, 80), (257, 80))]
+    assert len(banks) == 2, f"{len(banks)} products with mel banks, expected 2"
+    sizes = {node.name: np.prod(shapes.get(node.input[1], (0,))) for node in products}
+    return banks + [name for name, size in sizes.items() if 0 < size < EIGHT_FROM]

@@ -6,11 +6,13 @@ import numpy as np
 import pandas as pd
 from scipy import linalg
 from scipy.special import expit
+from sklearn.decomposition import TruncatedSVD
 from sklearn.model_selection import StratifiedGroupKFold
 
 from utils import parallel
 
 FOLDS = 8
+NUISANCES = 100  # directions of statistics that no head reads
 C = 0.003  # of the logistic regression, on standardised statistics
 STEPS, TOLERANCE = 20, 0.1  # of its training: at most so many, until log-odds move by less;
 # an error falls as its square, so the next step would move them by some 0.01
@@ -50,17 +52,30 @@ class Clips:
     label.
     """
 
-    def __init__(self, x: np.ndarray):
-        """x: statistics (N, D), float32."""
+    def __init__(self, x: np.ndarray, nuisance: np.ndarray | None = None):
+        """x: statistics (N, D), float32.
+
+        nuisance: (M, D), by how much something that says nothing of the class moves statistics. Its
+        `NUISANCES` main directions are taken out of all statistics (nuisance attribute projection,
+        Solomonoff et al. 2005).
+        """
         self.centre = x.mean(axis=0, dtype=np.float64)
         self.scale = x.std(axis=0, dtype=np.float64) + 1e-6
-        self.x = x
+        self.x, self.directions = x, None
+        if nuisance is not None:
+            count = min(NUISANCES, len(nuisance) - 1, x.shape[1] - 1)
+            found = TruncatedSVD(count, random_state=0).fit(nuisance / self.scale)
+            there = found.singular_values_ > 1e-5 * found.singular_values_[0]
+            self.directions = found.components_[there].astype(np.float32)
         z = self.standardised(x)
         self.products = z @ z.T
 
     def standardised(self, x: np.ndarray) -> np.ndarray:
         """(M, D) → float32 (M, D)."""
-        return (x - self.centre.astype(np.float32)) / self.scale.astype(np.float32)
+        z = (x - self.centre.astype(np.float32)) / self.scale.astype(np.float32)
+        if self.directions is not None:
+            z -= (z @ self.directions.T) @ self.directions
+        return z
 
     def line(self, rows: np.ndarray, label: np.ndarray, weight: np.ndarray) -> Line:
         """Logistic regression on the clips `rows` (M,), with their labels and weights (M,)."""

@@ -1,7 +1,8 @@
 """What trains the detector: clips of demo pages with their owners, and statistics of the encoders.
 
 Each clip has *narrow* statistics, of what lies below 4 kHz. One whose sound reaches higher has
-*wide* ones too. No clip of an owner that is reserved for evaluation is let in.
+*wide* ones too. Some clips train once more as if they had been recorded badly (`degradation`). No
+clip of an owner that is reserved for evaluation is let in.
 """
 
 import hashlib
@@ -12,13 +13,15 @@ import pandas as pd
 from scipy import signal
 
 from utils import contracts, feature_cache, parallel
-from utils.audio import reading
+from utils.audio import dsp, reading
 from utils.code_digest import code_digest
 from utils.detector import embedding
-from utils.detector.embedding import NARROW, RATE, Encoders
+from utils.detector.embedding import RATE, WIDE, Encoders
+from utils.detector.train import degradation
 
 CLIPS_PER_JOB = 40
 NATIVE = ("native_hz", "native_s", "native_peak", "native_dbfs", "native_lead_s", "native_tail_s")
+QUIET_DB = 40.0
 LOWPASS_HZ = (4600.0, 7600.0)  # edges of the low-passed copies of wide clips
 CORPORA = {  # recordings that many owners show → what their paths and systems look like
     "VCTK": r"vctk|(?<![a-z])p[23]\d\d(?!\d)",
@@ -73,13 +76,23 @@ def low_passed(wave: np.ndarray, key: str) -> np.ndarray:
     return signal.sosfiltfilt(sections, wave).astype(np.float32)
 
 
+def degraded(wave: np.ndarray, key: str) -> np.ndarray:
+    """`degradation.degraded`, drawn by the clip's name, and cut to the clip's length."""
+    rng = parallel.seeded_rng("degraded", key)
+    return degradation.degraded(wave, rng)[: len(wave)]
+
+
 def _heard(path: str, kind: str) -> np.ndarray:
-    """What a clip's statistics are made of: kind is a band, or "low-passed"."""
-    wave = read_wave(path)
-    if kind == NARROW:
+    """What a clip's statistics are made of. Kinds: those of `statistics`."""
+    wave, name = read_wave(path), Path(path).name
+    if "degraded" in kind:
+        wave = degraded(wave, name)
+    elif "quiet" in kind:
+        wave = degradation.quieter(wave * (embedding.PEAK / max(1e-9, dsp.peak(wave))), QUIET_DB)
+    if "low-passed" in kind:
+        wave = low_passed(wave, name)
+    elif WIDE not in kind:
         wave = embedding.telephone_band(wave)
-    elif kind == "low-passed":
-        wave = low_passed(wave, Path(path).name)
     return embedding.filled(wave)
 
 
@@ -98,7 +111,8 @@ def _statistics(paths: list[str], encoders: str, name: str, kind: str) -> list[n
 def statistics(paths: list[str], encoders: Path, kind: str) -> np.ndarray:
     """Statistics, float32 (N, D), of clips in parallel processes; each clip is cached.
 
-    encoders: the ONNX file. kind: `NARROW`, `WIDE` or "low-passed".
+    encoders: the ONNX file. kind: `NARROW`, `WIDE` or "low-passed"; behind it can stand
+    ", degraded" or ", quiet" (`QUIET_DB` below full level, in 16 bits).
     """
     name = f"detector {hashlib.sha256(encoders.read_bytes()).hexdigest()[:16]}"
     name += f" {code_digest(Encoders.statistics)}"

@@ -29,31 +29,38 @@ from utils.evaluation import calibration
 TIMELINE_CLIPS = 600  # whose windows calibrate the timeline
 FALSE_ALARMS = 0.05  # on plain recordings, at the released threshold
 PARTLY_SPOOFED = 2  # recordings of each owner
+DEGRADED_FRACTION = 1 / 3  # of clips, which train once more as if they had been recorded badly …
+DEGRADED_SHARE = 0.3  # … with so much of the weight of a clip
+QUIET_EVERY = 8  # of so many clips, one shows what the rounding of a quiet file changes
 
 
 class Trained:
     """Heads of one band: the released one, and those of the folds, calibrated."""
 
-    def __init__(self, clips: pd.DataFrame, x: np.ndarray, scored: np.ndarray | None = None):
-        """Train on statistics `x` of `clips` (a row each, with `fold`).
+    def __init__(self, clips: pd.DataFrame, x: np.ndarray, nuisance: np.ndarray | None = None):
+        """Train on statistics `x` (N, D) of `clips`.
 
-        scored: which rows (N,) are clips as they are; the others are copies, which train only.
+        clips: a row each, with owner, label, fold, `scored` (false: a further version of a clip,
+        which trains only) and `share` (factor of its weight). nuisance: see `heads.Clips`.
         """
         label, owner = clips["label"].to_numpy(), clips["owner"].to_numpy()
-        self.fold = clips["fold"].to_numpy()
-        weight = heads.clip_weights(owner, label)
-        self.statistics = statistics = heads.Clips(x)
+        self.fold, self.scored = clips["fold"].to_numpy(), clips["scored"].to_numpy()
+        weight = heads.clip_weights(owner, label) * clips["share"].to_numpy()
+        self.statistics = statistics = heads.Clips(x, nuisance)
         self.lines = heads.lines_of_folds(statistics, label, weight, self.fold)
-        self.scored = np.ones(len(clips), bool) if scored is None else scored
         self.raw = heads.scores_of_folds(self.lines, x, self.fold)
         rows = self.scored
         self.platt = calibration.fit_platt(self.raw[rows], label[rows], balanced=True)
-        self.log_odds = self.platt.log_odds(self.raw)
+        self.log_odds = self.platt.log_odds(self.raw[rows])  # of the scored clips
         line = statistics.line(np.arange(len(label)), label, weight)
         self.weight = (line.weight * self.platt.slope).astype(np.float32)
         self.bias = float(line.bias * self.platt.slope + self.platt.offset)
         self.speech = heads.Line(np.zeros(x.shape[1], np.float32), 1.0)
         self.window_slope = 1.0
+
+    def scored_statistics(self) -> np.ndarray:
+        """Statistics of the clips as they are."""
+        return self.statistics.x[self.scored]
 
     def fold_log_odds(self, x: np.ndarray, fold: np.ndarray) -> np.ndarray:
         """Calibrated log-odds of further statistics by the heads of the folds."""
@@ -65,20 +72,35 @@ class Trained:
         return detector.Head(self.weight, self.bias, *speech, self.window_slope)
 
 
+def train_versions(clips: pd.DataFrame, encoders: Path, versions: dict[str, np.ndarray]) -> Trained:
+    """Train on clips as they are, the first of `versions`, and on further versions of them.
+
+    versions: kind of statistics (`material.statistics`) → which clips have it (N,).
+    """
+    parts, statistics = [], []
+    for number, (kind, rows) in enumerate(versions.items()):
+        share = DEGRADED_SHARE if "degraded" in kind else 1.0
+        parts.append(clips[rows].assign(scored=number == 0, share=share))
+        statistics.append(material.statistics(clips.loc[rows, "path"].tolist(), encoders, kind))
+    # no head reads what only the rounding of a quiet file changes
+    band, quiet = next(iter(versions)), np.arange(0, len(parts[0]), QUIET_EVERY)
+    files = parts[0]["path"].iloc[quiet].tolist()
+    nuisance = material.statistics(files, encoders, f"{band}, quiet") - statistics[0][quiet]
+    return Trained(pd.concat(parts, ignore_index=True), np.concatenate(statistics), nuisance)
+
+
 def train(clips: pd.DataFrame, encoders: Path) -> tuple[pd.DataFrame, dict[str, Trained]]:
     """(the table of scores, heads by band) of clips with facts and folds."""
-    files = clips["path"].tolist()
-    narrow = Trained(clips, material.statistics(files, encoders, NARROW))
-    reaches = clips["bandwidth_hz"] >= embedding.WIDE_FROM_HZ
-    holding = clips[reaches].reset_index(drop=True)
-    some = holding["path"].tolist()
-    # low-passed copies of both classes: where the sound ends must not tell the class
-    both = [material.statistics(some, encoders, kind) for kind in (WIDE, "low-passed")]
-    doubled = pd.concat([holding, holding], ignore_index=True)
-    original = np.arange(len(doubled)) < len(holding)
-    wide = Trained(doubled, np.concatenate(both), original)
+    every = np.ones(len(clips), bool)
+    drawn = [parallel.seeded_rng("trains degraded too", name).random() for name in clips["id"]]
+    badly = np.array(drawn) < DEGRADED_FRACTION
+    narrow = train_versions(clips, encoders, {NARROW: every, f"{NARROW}, degraded": badly})
+    reaches = (clips["bandwidth_hz"] >= embedding.WIDE_FROM_HZ).to_numpy()
+    # low-passed versions of both classes: where the sound ends must not tell the class
+    versions = {WIDE: reaches, "low-passed": reaches & ~badly}
+    wide = train_versions(clips, encoders, versions | {"low-passed, degraded": reaches & badly})
     table = clips.assign(score_8khz=narrow.log_odds, score_16khz=np.nan)
-    table.loc[reaches.to_numpy(), "score_16khz"] = wide.log_odds[original]
+    table.loc[reaches, "score_16khz"] = wide.log_odds
     table["score"] = table["score_16khz"].fillna(table["score_8khz"])
     return table, {NARROW: narrow, WIDE: wide}
 
@@ -169,7 +191,7 @@ def card_of(table: pd.DataFrame, trained: dict, facts: dict) -> dict:
     log_odds = np.log(stated / (1 - stated))
     plain, rates = table[table["kind"] == "plain"], results.rates(table, threshold)
     return {
-        "encoders": "Whisper base (convolutions, layers 1-2) and CAM++ (front end, two blocks)",
+        "encoders": "Whisper base (convolutions, layer 1) and CAM++ (front end, three blocks)",
         "head": f"logistic regression, C = {heads.C}, weights of owners",
         "probability": "of bona fide, where half of all clips are",
         "threshold": round(threshold, 4),
@@ -201,13 +223,13 @@ def release(clips: pd.DataFrame, out: Path, compare: bool) -> dict:
     """Train, and write everything; returns the card. compare: also what notebook 09 compares."""
     encoders = out / "encoders.onnx"
     table, trained = train(clips, encoders)
-    x = trained[NARROW].statistics.x
+    x = trained[NARROW].scored_statistics()
     facts, heard = {"windows_agree": {}}, []
     for band, column in ((NARROW, "score_8khz"), (WIDE, "score_16khz")):
         one = trained[band]
         one.window_slope, agrees = calibrate_windows(table, encoders, one, band, column)
         facts["windows_agree"][band] = round(agrees, 4)
-        heard.append(learn_speech(encoders, one, one.statistics.x[one.scored], band))
+        heard.append(learn_speech(encoders, one, one.scored_statistics(), band))
     threshold = results.threshold_for(table, FALSE_ALARMS)
     segments, made = partly_spoofed(table, encoders, trained[NARROW], threshold)
     facts["segment_eer"] = round(float(segments.loc["timeline", "segment_eer"]), 4)

@@ -62,7 +62,7 @@ class Clips:
         self.centre = x.mean(axis=0, dtype=np.float64)
         self.scale = x.std(axis=0, dtype=np.float64) + 1e-6
         self.x, self.directions = x, None
-        if nuisance is not None:
+        if nuisance is not None and len(nuisance) > 1:
             count = min(NUISANCES, len(nuisance) - 1, x.shape[1] - 1)
             found = TruncatedSVD(count, random_state=0).fit(nuisance / self.scale)
             there = found.singular_values_ > 1e-5 * found.singular_values_[0]

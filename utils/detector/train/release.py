@@ -79,6 +79,8 @@ def train_versions(clips: pd.DataFrame, encoders: Path, versions: dict[str, np.n
     """
     parts, statistics = [], []
     for number, (kind, rows) in enumerate(versions.items()):
+        if number and not rows.any():  # of a few clips
+            continue
         share = DEGRADED_SHARE if "degraded" in kind else 1.0
         parts.append(clips[rows].assign(scored=number == 0, share=share))
         statistics.append(material.statistics(clips.loc[rows, "path"].tolist(), encoders, kind))

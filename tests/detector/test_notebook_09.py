@@ -9,7 +9,7 @@ import pytest
 from tests import helpers
 from utils import paths
 from utils.detector import detector, scoring
-from utils.detector.studies import results
+from utils.detector.studies import card, results
 
 FIGURES = ("det", "candidates", "learning", "audit", "calibration", "errors", "systems")
 FIGURES += ("robustness",)
@@ -39,13 +39,18 @@ def test_the_reference_holds_what_the_notebook_writes(evaluated, name):
     pd.testing.assert_frame_equal(found, expected, atol=2e-4)
 
 
+def test_the_card_is_what_its_tables_make():
+    """`python -m utils.detector.studies.card` would change nothing."""
+    assert card.text() == (REFERENCE / "README.md").read_text(encoding="utf-8")
+
+
 def test_the_card_says_what_the_scores_say():
-    table, card = results.read(REFERENCE / "scores.csv"), detector.Detector().card
-    found = results.rates(table, card["threshold"])
-    assert found["misses"] == pytest.approx(card["rates"]["misses"], abs=0.005)
+    table, said = results.read(REFERENCE / "scores.csv"), detector.Detector().card
+    found = results.rates(table, said["threshold"])
+    assert found["misses"] == pytest.approx(said["rates"]["misses"], abs=0.005)
     quality = results.quality(table, "score_8khz")
-    assert quality["eer"] == pytest.approx(card["owners_left_out"]["8 kHz"]["eer"], abs=0.001)
-    assert table["owner"].nunique() == card["trained_on"]["owners"]
+    assert quality["eer"] == pytest.approx(said["owners_left_out"]["8 kHz"]["eer"], abs=0.001)
+    assert table["owner"].nunique() == said["trained_on"]["owners"]
 
 
 @pytest.fixture(scope="module")

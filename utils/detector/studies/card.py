@@ -1,0 +1,191 @@
+"""The model card of the released detector, from the tables of its reference run.
+
+    python -m utils.detector.studies.card      # outputs/reference/detector/README.md
+
+The words are in `card.md` beside this module; every number in braces comes from a table here, so
+that none can be stale.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from utils import paths
+from utils.detector import detector
+from utils.detector.embedding import NARROW, WIDE
+
+REFERENCE = paths.ROOT / "outputs" / "reference" / "detector"
+TEMPLATE = Path(__file__).with_suffix(".md")
+
+
+def with_interval(row: pd.Series, name: str = "eer") -> str:
+    """ "0.128 [0.113, 0.145]" of a row with `name`, `name`_low and `name`_high."""
+    return f"{row[name]:.3f} [{row[name + '_low']:.3f}, {row[name + '_high']:.3f}]"
+
+
+def difference(row: pd.Series) -> str:
+    """ "+0.010 [+0.004, +0.017]" of a row with delta and its interval."""
+    return f"{row['delta']:+.3f} [{row['delta_low']:+.3f}, {row['delta_high']:+.3f}]"
+
+
+def lines(table: pd.DataFrame, cells) -> str:
+    """Rows of a table in Markdown; cells(name, row) → the cells of a row."""
+    return "\n".join("| " + " | ".join(cells(name, row)) + " |" for name, row in table.iterrows())
+
+
+def of_release(released: Path) -> dict:
+    """What the released files say of themselves."""
+    card = paths.read_json(released / "card.json")
+    trained, rates = card["trained_on"], card["rates"]
+    agree = sorted(card["windows_agree"].items())
+    statistics = len(detector.load_heads(released / "heads.npz")[NARROW].weight)
+    return {
+        "encoders": card["encoders"],
+        "heads_kb": f"{(released / 'heads.npz').stat().st_size / 1e3:.0f}",
+        "encoders_mb": f"{(released / 'encoders.onnx').stat().st_size / 1e6:.0f}",
+        "bonafide": f"{trained['bonafide']:,}",
+        "spoofs": f"{trained['clips'] - trained['bonafide']:,}",
+        "owners": trained["owners"],
+        "systems": f"{trained['systems']:,}",
+        "languages": trained["languages"],
+        "plain_owners": trained["owners_of_plain_recordings"],
+        "seed": card["seed"],
+        "threshold": f"{card['threshold']:.2f}",
+        "ece": f"{card['ece']:.3f}",
+        "cllr": f"{card['cllr']:.3f}",
+        "partly": card["partly_spoofed_recordings"],
+        "windows_agree": ", ".join(f"{share:.1%} ({band})" for band, share in agree),
+        "rbf_mb": f"{trained['clips'] * statistics * 4 / 1e6:.0f}",
+        "base_rate_rows": "\n".join(
+            base_rate(one_in, rates["false_alarms_plain"], rates["misses"])
+            for one_in in (2, 10, 100, 1000)
+        ),
+    }
+
+
+def base_rate(one_in: int, false_alarms: float, misses: float) -> str:
+    """Row of what an alarm is worth where one recording in so many is fake."""
+    true, false = (1 - misses) / one_in, (1 - 1 / one_in) * false_alarms
+    return f"| 1 in {one_in:,} | {true / (true + false):.1%} | {true + false:.1%} |"
+
+
+def of_quality(folder: Path) -> dict:
+    """Quality on owners left out and on the external set, thresholds, errors by group."""
+    quality = pd.read_csv(folder / "quality.csv", index_col="scored")
+    external = pd.read_csv(folder / "external_test.csv").iloc[0]
+    thresholds = pd.read_csv(folder / "thresholds.csv", index_col="chosen_for")
+    errors = pd.read_csv(folder / "errors.csv").sort_values("errors", ascending=False)
+
+    def counted(row):
+        clips = f"{int(row['clips']):,} ({int(row['bonafide']):,})"
+        return with_interval(row), f"{row['auc']:.3f}", f"{clips}, {int(row['owners'])}"
+
+    def wrong(by, label):
+        rows = errors[(errors["by"] == by) & (errors["label"] == label)].itertuples()
+        return "; ".join(f"{row.group} {row.errors:.0%} of {row.clips}" for row in rows)
+
+    return {
+        "quality_rows": lines(quality, lambda name, row: (name, *counted(row))),
+        "external": " | ".join(counted(external)),
+        "family_errors": wrong("family", 0),
+        "kind_errors": wrong("kind", 1),
+        "threshold_rows": lines(
+            thresholds,
+            lambda name, row: (
+                name,
+                f"{row['threshold']:.2f}",
+                *(f"{row[each]:.1%}" for each in ("false_alarms_plain", "false_alarms", "misses")),
+            ),
+        ),
+    }
+
+
+def of_studies(folder: Path) -> dict:
+    """Other models, fewer owners, corpora left out, packaging."""
+    candidates = pd.read_csv(folder / "candidates.csv", index_col="model")
+    corpora = pd.read_csv(folder / "corpora.csv", index_col="corpus")
+    audit = pd.read_csv(folder / "audit.csv")
+    every = audit[audit["feature_group"] == "all features"].set_index("stage")["auc"]
+    after = audit[(audit["stage"] == "after") & (audit["feature_group"] != "all features")]
+    worst = after.sort_values("auc").iloc[-1]
+    learning = pd.read_csv(folder / "learning.csv")
+    slope = {
+        model: np.polyfit(np.log2(some["owners"]), some["eer"], 1)[0]
+        for model, some in learning.groupby("model")
+    }
+    of_line = learning[learning["model"] == "line"].groupby("owners")["eer"].mean()
+    return {
+        "candidate_rows": lines(
+            candidates,
+            lambda name, row: (name, with_interval(row), f"{row['auc']:.3f}", difference(row)),
+        ),
+        "doubling": f"{slope['line']:+.3f}",
+        "doubling_rbf": f"{slope['RBF likeness']:+.3f}",
+        "last_doubling": f"{of_line.iloc[-1] - of_line.iloc[-2]:+.3f}",
+        "corpora": "; ".join(
+            f"{difference(row)} ({name}, {int(row['clips'])} clips)"
+            for name, row in corpora.iterrows()
+        ),
+        "audit_before": f"{every['before']:.3f}",
+        "audit_after": f"{every['after']:.3f}",
+        "audit_worst": f"{worst['feature_group']} ({worst['auc']:.3f})",
+    }
+
+
+def of_recordings(folder: Path) -> dict:
+    """Partly fake recordings, speech and other sounds, conditions of recordings."""
+    segments = pd.read_csv(folder / "segments.csv", index_col="method")
+    speech = pd.read_csv(folder / "speech.csv")
+    of_speech = speech[speech["sound"] == "speech"].set_index("head")["share"]
+    robustness = pd.read_csv(folder / "robustness.csv", index_col="condition")
+    robustness = robustness.sort_values("eer", ascending=False)
+    return {
+        "segment_eer": f"{segments.loc['timeline', 'segment_eer']:.3f}",
+        "segment_chance": f"{segments.loc['chance', 'segment_eer']:.3f}",
+        "segment_f1": f"{segments.loc['timeline', 'f1_spoof']:.3f}",
+        "segment_all": f"{segments.loc['always fake', 'f1_spoof']:.3f}",
+        "speech_narrow": f"{of_speech[NARROW]:.1%}",
+        "speech_wide": f"{of_speech[WIDE]:.1%}",
+        "no_speech": f"{speech.loc[speech['sound'] != 'speech', 'share'].max():.1%}",
+        "robust_owners": int(robustness["owners"].iloc[0]),
+        "robust_clips": int(robustness["clips"].iloc[0]),
+        "robust_worst": "; ".join(robustness.index[:3]),
+        "robust_rows": lines(
+            robustness,
+            lambda name, row: (
+                name,
+                with_interval(row),
+                difference(row),
+                f"{row['false_alarms']:.0%}",
+                f"{row['misses']:.0%}",
+            ),
+        ),
+    }
+
+
+def text(folder: Path = REFERENCE, released: Path = detector.FOLDER) -> str:
+    """The card. Raises FileNotFoundError if a table is missing, KeyError if a number is."""
+    values = of_release(released) | of_quality(folder) | of_studies(folder) | of_recordings(folder)
+    return TEMPLATE.read_text(encoding="utf-8").format(**values)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m utils.detector.studies.card",
+        description="Write the model card from the tables of the detector's reference run.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--folder", type=Path, default=REFERENCE, help="folder of the tables")
+    options = parser.parse_args(argv)
+    with paths.whole(options.folder / "README.md") as temporary:
+        temporary.write_text(text(options.folder), encoding="utf-8")
+    print(options.folder / "README.md")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

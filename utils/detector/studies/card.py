@@ -39,7 +39,7 @@ def lines(table: pd.DataFrame, cells) -> str:
 def of_release(released: Path) -> dict:
     """What the released files say of themselves."""
     card = paths.read_json(released / "card.json")
-    trained, rates = card["trained_on"], card["rates"]
+    trained = card["trained_on"]
     agree = sorted(card["windows_agree"].items())
     statistics = len(detector.load_heads(released / "heads.npz")[NARROW].weight)
     return {
@@ -59,10 +59,6 @@ def of_release(released: Path) -> dict:
         "partly": card["partly_spoofed_recordings"],
         "windows_agree": ", ".join(f"{share:.1%} ({band})" for band, share in agree),
         "rbf_mb": f"{trained['clips'] * statistics * 4 / 1e6:.0f}",
-        "base_rate_rows": "\n".join(
-            base_rate(one_in, rates["false_alarms_plain"], rates["misses"])
-            for one_in in (2, 10, 100, 1000)
-        ),
     }
 
 
@@ -79,6 +75,8 @@ def of_quality(folder: Path) -> dict:
     thresholds = pd.read_csv(folder / "thresholds.csv", index_col="chosen_for")
     errors = pd.read_csv(folder / "errors.csv").sort_values("errors", ascending=False)
 
+    released = thresholds.loc["released"]
+
     def counted(row):
         clips = f"{int(row['clips']):,} ({int(row['bonafide']):,})"
         return with_interval(row), f"{row['auc']:.3f}", f"{clips}, {int(row['owners'])}"
@@ -92,6 +90,10 @@ def of_quality(folder: Path) -> dict:
         "external": " | ".join(counted(external)),
         "family_errors": wrong("family", 0),
         "kind_errors": wrong("kind", 1),
+        "base_rate_rows": "\n".join(
+            base_rate(one_in, released["false_alarms_plain"], released["misses"])
+            for one_in in (2, 10, 100, 1000)
+        ),
         "threshold_rows": lines(
             thresholds,
             lambda name, row: (

@@ -60,7 +60,7 @@ def candidates(run: Path, table: pd.DataFrame) -> None:
     fig, axis = plt.subplots(figsize=(9, 2.8))
     names = {"eer": "value", "eer_low": "low", "eer_high": "high"}
     plots.intervals(axis, table.rename(columns=names))
-    axis.set(title="Both encoders, and a line is enough")
+    axis.set(title="Curves and Whisper add little to a line on CAM++")
     axis.set(xlabel="EER on owners left out (95 %)")
     plots.save(run, "candidates")
 
@@ -118,7 +118,7 @@ def calibration(run: Path, curve: pd.DataFrame, ece: float, table: pd.DataFrame,
     right.axvline(threshold, color="black", ls="--", label="released")
     right.set(title="Errors against the threshold", xlabel="threshold on p(bona fide)")
     right.set(ylabel="share of clips")
-    right.legend(fontsize=9)
+    right.legend(fontsize=9, frameon=True, framealpha=1, loc="upper center")
     plots.save(run, "calibration")
 
 

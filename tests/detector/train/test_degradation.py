@@ -23,15 +23,17 @@ def test_a_room_decays_by_60_db_in_its_time():
     assert np.abs(room[:100]).max() < 1e-6
 
 
-@pytest.mark.parametrize("codec, kbps", [(c, k) for c in degradation.ENCODERS for k in (16, 64)])
+@pytest.mark.parametrize(
+    ("codec", "kbps"), [("mp3", 16), ("mp3", 64), ("opus", 16), ("opus", 64), ("amr", 12.2)]
+)
 def test_a_codec_gives_the_sound_back_at_its_place(wave, codec, kbps):
-    heard = degradation.coded(wave, codec, 12.2 if codec == "amr" else kbps)
+    heard = degradation.coded(wave, codec, kbps)
     assert heard.dtype == np.float32 and len(wave) <= len(heard) + RATE // 20
     both = [dsp.frames_dbfs(x[: len(wave) - RATE // 20], RATE) for x in (wave, heard)]
     assert np.corrcoef(*both)[0, 1] > 0.8  # its envelope
 
 
-def test_a_degraded_clip_repeats_and_its_label_is_no_cause(wave):
+def test_a_degraded_clip_repeats_and_is_still_to_be_heard(wave):
     def draw(seed):
         return degradation.degraded(wave, np.random.default_rng(seed))
 

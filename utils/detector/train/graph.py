@@ -190,8 +190,8 @@ def pool(x: torch.Tensor) -> torch.Tensor:
 def write(path: Path, eight_bits: bool = True, floor_dbfs: float = FLOOR_DBFS) -> None:
     """Write `Statistics` as an ONNX file with input `wave` and output `statistics`.
 
-    eight_bits: round the weights of matrix products to 8 bits and store the others in half
-    precision; otherwise everything is stored as it is.
+    eight_bits: round the weights of matrix products (to 7 bits, stored in 8) and store other large
+    ones in half precision; otherwise everything is stored as it is.
     """
     with tempfile.TemporaryDirectory() as folder:
         exact, rounded = f"{folder}/exact.onnx", f"{folder}/rounded.onnx"
@@ -227,7 +227,7 @@ def _export(module: nn.Module, path: str) -> None:
 
 
 def _round(exact: str, rounded: str) -> None:
-    """8 bits for weights of matrix products, half precision for what is large beside them."""
+    """7 bits, stored in 8, for weights of products; half precision for what is large beside."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
     from onnxruntime.quantization import QuantType, quantize_dynamic

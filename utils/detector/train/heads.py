@@ -47,9 +47,9 @@ class Clips:
     """Standardised statistics of N clips as their products with each other.
 
     A line that is learned with a quadratic penalty is a sum of training clips, so the products say
-    all that training needs, and any part of the clips can train in seconds. Centre and scale are
-    those of all clips, which is the one thing that clips of a fold know of each other; they hold no
-    label.
+    all that training needs, and any part of the clips can train in seconds. Centre, scale and
+    directions left out are those of all clips, which is all that clips of a fold know of each
+    other; they hold no label.
     """
 
     def __init__(self, x: np.ndarray, nuisance: np.ndarray | None = None):

@@ -48,10 +48,10 @@ class Trained:
         weight = heads.clip_weights(owner, label) * clips["share"].to_numpy()
         self.statistics = statistics = heads.Clips(x, nuisance)
         self.lines = heads.lines_of_folds(statistics, label, weight, self.fold)
-        self.raw = heads.scores_of_folds(self.lines, x, self.fold)
         rows = self.scored
-        self.platt = calibration.fit_platt(self.raw[rows], label[rows], balanced=True)
-        self.log_odds = self.platt.log_odds(self.raw[rows])  # of the scored clips
+        raw = heads.scores_of_folds(self.lines, x[rows], self.fold[rows])
+        self.platt = calibration.fit_platt(raw, label[rows], balanced=True)
+        self.log_odds = self.platt.log_odds(raw)  # of the scored clips
         line = statistics.line(np.arange(len(label)), label, weight)
         self.weight = (line.weight * self.platt.slope).astype(np.float32)
         self.bias = float(line.bias * self.platt.slope + self.platt.offset)

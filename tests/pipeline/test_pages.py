@@ -1,0 +1,111 @@
+"""Pages that quote results are what their templates and the tables of the reference runs make."""
+
+import re
+
+import pandas as pd
+import pytest
+
+from utils import paths
+from utils.pipeline import page_values, pages
+
+README = paths.ROOT / "README.md"
+EXAMPLE = r"([01]\.\d{3})  .{9}    \S*/examples/"
+NAMES = {"2024", "3.11"}  # of the competition and of Python
+
+
+@pytest.fixture
+def printed(monkeypatch):
+    """The two scores that README shows stand for those of this processor."""
+    scores = re.findall(EXAMPLE, README.read_text(encoding="utf-8"))
+    assert len(scores) == 2
+    for name, score in zip(("example_computer", "example_person"), scores, strict=True):
+        monkeypatch.setitem(page_values.VALUES, name, lambda score=score: score)
+    return [float(score) for score in scores]
+
+
+@pytest.mark.parametrize("page", pages.names())
+def test_a_page_is_what_its_template_and_the_tables_make(page, printed):
+    """`python -m utils.pipeline.pages` would change nothing. Change the template, not the page."""
+    assert pages.text(page) == (paths.ROOT / page).read_text(encoding="utf-8")
+
+
+def test_the_readme_shows_what_the_detector_says_of_the_examples(printed):
+    for name, score in zip(("computer.flac", "person.flac"), printed, strict=True):
+        assert float(page_values.example(name)) == pytest.approx(score, abs=0.01)
+
+
+def prose(text):
+    """Text without code, addresses and the intervals that belong to a value."""
+    text = re.sub(r"```.*?```|`[^`]*`", "", text, flags=re.DOTALL)
+    text = re.sub(r"\]\([^)]*\)", "]", text)
+    text = re.sub(r"^\d+\. ", "", text, flags=re.MULTILINE)
+    return re.sub(r"(\d) \[[^\]]*\d, [^\]]*\d\]", r"\1", text)
+
+
+def numbers(text):
+    return re.findall(r"(?<![\w.])[+−]?\d[\d,.]*\d|(?<![\w.])\d", prose(text))
+
+
+def test_the_readme_is_short_and_has_few_numbers():
+    text = README.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 200
+    assert len(text.encode()) <= 14_000
+    assert len([number for number in numbers(text) if number not in NAMES]) <= 40
+
+
+def test_the_template_of_the_readme_types_no_result():
+    """What is typed there are times, sizes and names; every result comes from a table."""
+    text = (pages.TEMPLATES / "README.md").read_text(encoding="utf-8")
+    typed = set(numbers(pages.FIELD.sub("", text))) - NAMES
+    assert typed == {"35", "8", "15"}  # minutes, GB and minutes, seconds of the cut
+
+
+@pytest.fixture
+def tables(tmp_path, monkeypatch):
+    """One table, `run/made.csv`, and a template that quotes it."""
+    table = {"model": ["a", "b", "b two"], "against": ["", "a", "a"], "eer": [0.1, 0.25, 0.3]}
+    frame = pd.DataFrame(table).assign(eer_low=0.05, eer_high=0.5, clips=1234, delta=-0.0312)
+    (tmp_path / "run").mkdir()
+    frame.to_csv(tmp_path / "run" / "made.csv", index=False)
+    monkeypatch.setattr(pages, "REFERENCE", tmp_path)
+    monkeypatch.setattr(pages, "TEMPLATES", tmp_path)
+    pages._table.cache_clear()
+    yield tmp_path
+    pages._table.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("field", "expected"),
+    [
+        ("run/made; b; eer", "0.250"),
+        ("run/made; b; eer interval", "0.250 [0.050, 0.500]"),
+        ("run/made; model=a; eer 0%", "10 %"),
+        ("run/made; model=a; eer .1%", "10.0 %"),
+        ("run/made; b t*; eer in 100", "30 in 100"),
+        ("run/made; b; clips ,d", "1,234"),
+        ("run/made; b; delta +.2f", "−0.03"),
+    ],
+)
+def test_fields_are_filled_from_a_table(tables, field, expected):
+    assert pages.filled(field) == expected
+
+
+@pytest.mark.parametrize(
+    "field", ["run/made; a; eer", "run/made; c; eer", "run/made; b; none", "run/none; b; eer", "no"]
+)
+def test_a_number_that_is_not_there_is_an_error_that_names_the_field(tables, field):
+    (tables / "page.md").write_text("{{" + field + "}}")
+    with pytest.raises(KeyError, match=re.escape("page.md: {{" + field)):
+        pages.text("page.md")
+
+
+def test_the_command_writes_what_changed_and_tells_it(tables, monkeypatch, capsys):
+    root = tables.with_name(f"{tables.name}-root")
+    monkeypatch.setattr(paths, "ROOT", root)
+    (tables / "page.md").write_text("{{run/made; b; eer}}")
+    assert pages.main(["--check"]) == 1
+    assert not root.exists()
+    assert pages.main([]) == 0
+    assert (root / "page.md").read_text() == "0.250"
+    assert pages.main(["--check"]) == 0
+    assert "up to date" in capsys.readouterr().out

@@ -1,0 +1,194 @@
+"""What pages quote that is no single cell of a table: tables in Markdown, counts, differences.
+
+`VALUES` holds a function for each name; templates name them in double braces (see `pages`).
+"""
+
+from pathlib import Path
+
+import pandas as pd
+
+from utils import paths
+
+REFERENCE = paths.ROOT / "outputs" / "reference"
+EXAMPLES = paths.ROOT / "utils" / "detector" / "web" / "examples"
+MODELS = {  # names of the tables → names on pages
+    "campplus": "CAM++, fine-tuned",
+    "campplus-svm": "CAM++, SVM",
+    "whisper-base": "Whisper base, 3 layers, fine-tuned",
+    "whisper-base-svm": "Whisper base, 3 layers, SVM",
+    "ge2e": "GE2E, fine-tuned",
+    "ge2e-svm": "GE2E, SVM",
+    "deep-svdd": "deep SVDD, bona fide speech only",
+    "mean": "mean of scores",
+    "logistic": "stack: logistic regression",
+    "lightgbm": "stack: LightGBM",
+}
+PROTOCOLS = ("out of fold", "unseen families", "unseen corpora", "test")
+
+
+def read(name: str, **options) -> pd.DataFrame:
+    """A table under outputs/reference/."""
+    return pd.read_csv(REFERENCE / f"{name}.csv", **options)
+
+
+def vote_of(run: str) -> dict:
+    """What notebook 07 wrote about the vote of a run."""
+    return paths.read_json(REFERENCE / run / "vote.json")
+
+
+def model(name: str) -> str:
+    """Name of a model on pages."""
+    return MODELS.get(name, name)
+
+
+def signed(value: float) -> str:
+    """ "+0.013" or "−0.013"."""
+    return f"{value:+.3f}".replace("-", "−")
+
+
+def rows(cells: list[tuple]) -> str:
+    """Rows of a table in Markdown."""
+    return "\n".join("| " + " | ".join(row) + " |" for row in cells)
+
+
+def test_prior() -> float:
+    """Fraction of bona fide clips in mini's test."""
+    counts = read("mini/breakdown").query("by == 'length'").groupby("class")["clips"].sum()
+    return counts["bona fide"] / counts.sum()
+
+
+def bonafide_sources() -> int:
+    """How many sources the bona fide clips of mini's test come from."""
+    table = read("mini/breakdown").query("by == 'system or source' and `class` == 'bona fide'")
+    return (table["value"] != "splice").sum()
+
+
+def floor(prior: float) -> float:
+    """F1 of calling every clip bona fide."""
+    return 2 * prior / (1 + prior)
+
+
+def result_rows(run: str) -> str:
+    """Every model of a run of the mini competition, on the test and out of fold; floor last."""
+    table, submitted = read(f"{run}/results"), vote_of(run)["vote"]
+    out_of_fold = read(f"{run}/oof_results", index_col="model")["f1"]
+    cells = []
+    for row in table.itertuples():
+        name = model(row.model)
+        bold = f"**{name} (submitted)**" if row.model == submitted else name
+        f1 = f"{row.f1:.3f} [{row.f1_low:.3f}, {row.f1_high:.3f}]"
+        numbers = (f"{row.eer:.3f}", f"{row.auc:.3f}", f"{out_of_fold[row.model]:.3f}")
+        cells.append((bold, f1, *numbers))
+    test = f"{floor(test_prior()):.3f}"
+    trained = f"{floor(vote_of(run).get('training_prior', float('nan'))):.3f}".replace("nan", "–")
+    return rows([*cells, ("all called bona fide (floor)", test, "0.500", "0.500", trained)])
+
+
+def harder_out_of_fold() -> str:
+    """ "12 of 12": models of mini whose EER is lower on the test than out of fold."""
+    table = read("mini/results")
+    return f"{(table['eer'] < table['oof_eer']).sum()} of {len(table)}"
+
+
+def mean_correlation() -> float:
+    """Mean correlation of the errors of two of mini's voters."""
+    voters = vote_of("mini")["voters"]
+    table = read("mini/error_correlation", index_col="model").loc[voters, voters].to_numpy()
+    return (table.sum() - len(voters)) / (len(voters) * (len(voters) - 1))
+
+
+def compared() -> pd.DataFrame:
+    """Every comparison of the ablation, with `beyond`: its 95 % interval excludes 0."""
+    table = read("ablation/ablation")
+    table = table[table["against"].notna()]
+    return table.assign(beyond=(table["delta_low"] > 0) | (table["delta_high"] < 0))
+
+
+def effects_beyond() -> str:
+    """ "none of nine": effects that move an EER beyond its interval, alone, on any protocol."""
+    alone = compared().query("metric == 'eer' and condition.str.endswith(', alone')")
+    beyond = alone.groupby("condition")["beyond"].any()
+    if len(beyond) != 9:
+        raise KeyError(f"{len(beyond)} effects alone, not nine")
+    return f"{beyond.sum() or 'none'} of nine"
+
+
+def ablation_rows() -> str:
+    """EER of each condition and protocol; in brackets the difference, bold beyond its interval."""
+    table = read("ablation/ablation").query("metric == 'eer'")
+    beyond = compared()["beyond"].reindex(table.index, fill_value=False)
+    cells = []
+    for (condition, against), some in table.fillna({"against": ""}).groupby(
+        ["condition", "against"], sort=False
+    ):
+        by_protocol = some.set_index("protocol")
+        values = []
+        for protocol in PROTOCOLS:
+            row = by_protocol.loc[protocol]
+            delta = f"{row['delta']:+.3f}"
+            if beyond[some.index[some["protocol"] == protocol][0]]:
+                delta = f"**{delta}**"
+            values.append(f"{row['value']:.3f}" + (f" ({delta})" if against else ""))
+        cells.append((condition, against or "–", *values))
+    return rows(cells)
+
+
+def alarms_true(one_in: int) -> float:
+    """Share of alarms that are true where one recording in so many is fake (released threshold)."""
+    row = read("detector/thresholds", index_col="chosen_for").loc["released"]
+    true = (1 - row["misses"]) / one_in
+    return true / (true + (1 - 1 / one_in) * row["false_alarms_plain"])
+
+
+def owners_doubled() -> str:
+    """Change of the released detector's EER with twice as many owners, as its card says."""
+    from utils.detector.studies import card
+
+    return card.of_studies(card.REFERENCE)["doubling"].replace("-", "−")
+
+
+def example(name: str) -> str:
+    """p(bona fide) that the released detector gives an example of the page."""
+    from utils.detector import scoring
+
+    return f"{scoring.load_detector().probability(EXAMPLES / name):.3f}"
+
+
+def prior_estimate(which: str) -> str:
+    """Of mini's test: `value`, `low` or `high` of the estimate that decides."""
+    return f"{vote_of('mini')['prior_estimates']['mean of voters'][which]:.2f}"
+
+
+def megabytes(path: Path) -> str:
+    return f"{path.stat().st_size / 1e6:.0f} MB"
+
+
+RELEASED = paths.ROOT / "utils" / "detector" / "released"
+VALUES = {
+    "mini_rows": lambda: result_rows("mini"),
+    "pages_rows": lambda: result_rows("pages"),
+    "mini_submitted": lambda: model(vote_of("mini")["vote"]),
+    "mini_clips": lambda: f"{read('ablation/ablation')['clips'].iloc[0]:,}",
+    "mini_groups": lambda: str(read("ablation/ablation")["groups"].iloc[0]),
+    "test_clips": lambda: str(read("mini/breakdown").query("by == 'length'")["clips"].sum()),
+    "bonafide_sources": lambda: str(bonafide_sources()),
+    "test_floor": lambda: f"{floor(test_prior()):.3f}",
+    "test_prior": lambda: f"{test_prior():.2f}",
+    "training_floor": lambda: f"{floor(vote_of('mini')['training_prior']):.3f}",
+    "training_prior": lambda: f"{vote_of('mini')['training_prior']:.2f}",
+    "prior_value": lambda: prior_estimate("value"),
+    "prior_low": lambda: prior_estimate("low"),
+    "prior_high": lambda: prior_estimate("high"),
+    "harder_out_of_fold": harder_out_of_fold,
+    "mean_correlation": lambda: f"{mean_correlation():.2f}",
+    "ablation_rows": ablation_rows,
+    "comparisons": lambda: str(len(compared())),
+    "comparisons_beyond": lambda: str(compared()["beyond"].sum()),
+    "comparisons_by_chance": lambda: f"{0.05 * len(compared()):.0f}",
+    "effects_beyond": effects_beyond,
+    "alarms_true_100": lambda: f"{100 * alarms_true(100):.0f} %",
+    "owners_doubled": owners_doubled,
+    "encoders_mb": lambda: megabytes(RELEASED / "encoders.onnx"),
+    "example_computer": lambda: example("computer.flac"),
+    "example_person": lambda: example("person.flac"),
+}

@@ -1,0 +1,126 @@
+"""The pages that quote results: README.md and others, written from templates and tables.
+
+    python -m utils.pipeline.pages           # write all pages
+    python -m utils.pipeline.pages --check   # exit status 1 if one of them would change
+
+A template lies under `templates/` at the path of its page. What stands in double braces is filled:
+
+    {{mini/results; campplus; f1}}            0.692
+    {{mini/results; campplus; f1 interval}}   0.692 [0.532, 0.763]
+    {{mini/breakdown; piper; right 0%}}       21 %
+    {{mini_rows}}                             what `page_values.VALUES` makes of that name
+
+The first word is a CSV file under outputs/reference/, the last a column with a format; the words
+between them name one row, each is one of its cells (`released*`: a cell that begins so;
+`condition=no padding`: the cell of that column). A number that has left its table is an error, so
+none on a page can be stale.
+"""
+
+import argparse
+import re
+import sys
+from functools import lru_cache
+from pathlib import Path
+
+import pandas as pd
+
+from utils import paths
+from utils.pipeline import page_values
+
+TEMPLATES = Path(__file__).with_name("templates")
+REFERENCE = paths.ROOT / "outputs" / "reference"
+FIELD = re.compile(r"\{\{(.+?)\}\}")
+FORMAT = re.compile(r"(.+?) (interval|in 100|[+,]?(?:\.\d)?[fd]|\.?\d%)$")
+
+
+@lru_cache
+def _table(name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    table = pd.read_csv(REFERENCE / f"{name}.csv")
+    return table, table.astype(str)
+
+
+def row_of(name: str, keys: list[str]) -> pd.Series:
+    """The one row of a reference table that holds all keys among its cells."""
+    table, words = _table(name)
+    fits = pd.Series(True, index=table.index)
+    for key in keys:
+        column, _, rest = key.partition("=")
+        some = words[[column]] if rest and column in words else words
+        key = rest if rest and column in words else key
+        if key.endswith("*"):
+            found = some.apply(lambda cells, start=key[:-1]: cells.str.startswith(start))
+        else:
+            found = some == key
+        fits &= found.any(axis=1)
+    if fits.sum() != 1:
+        raise KeyError(f"{name}.csv: {fits.sum()} rows hold {keys}, not one")
+    return table[fits].iloc[0]
+
+
+def formatted(row: pd.Series, column: str, how: str) -> str:
+    """A cell in words: `.3f`, `+.3f`, `,d`, `0%`, `in 100` (5 in 100) or `interval`."""
+    value = row[column]
+    if how == "interval":
+        of = f"{column}_" if f"{column}_low" in row else ""
+        low, high = row[f"{of}low"], row[f"{of}high"]
+        return f"{value:.3f} [{low:.3f}, {high:.3f}]"
+    if how == "in 100":
+        return f"{100 * value:.0f} in 100"
+    if how.endswith("%"):
+        digits = int(how[:-1].lstrip("."))
+        return f"{100 * value:.{digits}f} %"
+    if how.endswith("d"):
+        value = round(value)
+    return f"{value:{how}}".replace("-", "−")
+
+
+def filled(field: str) -> str:
+    """What stands for a field. Raises KeyError if the table, row or column is not there."""
+    words = [word.strip() for word in field.split(";")]
+    if len(words) == 1:
+        return str(page_values.VALUES[words[0]]())
+    found = FORMAT.fullmatch(words[-1])
+    column, how = found.groups() if found else (words[-1], ".3f")
+    return formatted(row_of(words[0], words[1:-1]), column, how)
+
+
+def text(page: str) -> str:
+    """A page by its path in the repository, filled."""
+    template = (TEMPLATES / page).read_text(encoding="utf-8")
+
+    def fill(match):
+        try:
+            return filled(match[1])
+        except (KeyError, FileNotFoundError) as error:
+            raise KeyError(f"{page}: {match[0]}: {error}") from error
+
+    return FIELD.sub(fill, template)
+
+
+def names() -> list[str]:
+    """The pages, by their paths in the repository."""
+    return sorted(file.relative_to(TEMPLATES).as_posix() for file in TEMPLATES.rglob("*.md"))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m utils.pipeline.pages",
+        description="Write the pages that quote results from their templates and tables.",
+    )
+    parser.add_argument("--check", action="store_true", help="only tell what would change")
+    options = parser.parse_args(argv)
+    changed = []
+    for name in names():
+        file, new = paths.ROOT / name, text(name)
+        if not file.exists() or file.read_text(encoding="utf-8") != new:
+            changed.append(name)
+            if not options.check:
+                with paths.whole(file) as temporary:
+                    temporary.write_text(new, encoding="utf-8")
+    print("\n".join(changed) or "all pages are up to date")
+    return int(options.check and bool(changed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

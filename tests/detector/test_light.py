@@ -93,7 +93,8 @@ def test_the_installed_command_scores_from_any_folder(toy, hiss, tmp_path):
     shutil.copytree(
         paths.ROOT / "utils", source / "utils", ignore=shutil.ignore_patterns("__pycache__")
     )
-    shutil.copy(paths.ROOT / "pyproject.toml", source)
+    for name in ("pyproject.toml", "LICENSE"):
+        shutil.copy(paths.ROOT / name, source)
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
     run([*pip, "wheel", "--no-deps", "--wheel-dir", tmp_path, source])
     (wheel,) = tmp_path.glob("deepfake_speech-*.whl")

@@ -159,6 +159,31 @@ def prior_estimate(which: str) -> str:
     return f"{vote_of('mini')['prior_estimates']['mean of voters'][which]:.2f}"
 
 
+def system_rows() -> str:
+    """Every synthesiser with its licence and where its weights or program come from."""
+    from utils.synthesis import systems
+
+    cells = []
+    for name, system in systems.SYSTEMS.items():
+        weights = [*system.packages, *system.on_demand, *getattr(system, "weights", ())]
+        hub = "model hub: " if getattr(system, "weights", ()) else ""
+        named = hub + ", ".join(weights)
+        cells.append((name, system.kind, system.licence, named or "Python or Debian packages"))
+    return rows(cells)
+
+
+def recording_rows() -> str:
+    """Every package of recordings with its licence."""
+    from utils.sources import real_speech
+
+    by_package: dict[tuple, list] = {}
+    for name, source in real_speech.SOURCES.items():
+        by_package.setdefault((source.package, source.licence), []).append(name)
+    return rows(
+        [(*key, f"bona fide speech: {', '.join(names)}") for key, names in by_package.items()]
+    )
+
+
 def megabytes(path: Path) -> str:
     return f"{path.stat().st_size / 1e6:.0f} MB"
 
@@ -186,6 +211,8 @@ VALUES = {
     "comparisons_beyond": lambda: str(compared()["beyond"].sum()),
     "comparisons_by_chance": lambda: f"{0.05 * len(compared()):.0f}",
     "effects_beyond": effects_beyond,
+    "system_rows": system_rows,
+    "recording_rows": recording_rows,
     "alarms_true_100": lambda: f"{100 * alarms_true(100):.0f} %",
     "owners_doubled": owners_doubled,
     "encoders_mb": lambda: megabytes(RELEASED / "encoders.onnx"),

@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from utils import paths
-from utils.pipeline import page_values, pages
+from utils.pipeline.pages import __main__ as command
+from utils.pipeline.pages import filling, values
 
 README = paths.ROOT / "README.md"
 EXAMPLE = r"([01]\.\d{3})  .{9}    \S*/examples/"
@@ -19,19 +20,19 @@ def printed(monkeypatch):
     scores = re.findall(EXAMPLE, README.read_text(encoding="utf-8"))
     assert len(scores) == 2
     for name, score in zip(("example_computer", "example_person"), scores, strict=True):
-        monkeypatch.setitem(page_values.VALUES, name, lambda score=score: score)
+        monkeypatch.setitem(values.VALUES, name, lambda score=score: score)
     return [float(score) for score in scores]
 
 
-@pytest.mark.parametrize("page", pages.names())
+@pytest.mark.parametrize("page", filling.names())
 def test_a_page_is_what_its_template_and_the_tables_make(page, printed):
     """`python -m utils.pipeline.pages` would change nothing. Change the template, not the page."""
-    assert pages.text(page) == (paths.ROOT / page).read_text(encoding="utf-8")
+    assert filling.text(page) == (paths.ROOT / page).read_text(encoding="utf-8")
 
 
 def test_the_readme_shows_what_the_detector_says_of_the_examples(printed):
     for name, score in zip(("computer.flac", "person.flac"), printed, strict=True):
-        assert float(page_values.example(name)) == pytest.approx(score, abs=0.01)
+        assert float(values.example(name)) == pytest.approx(score, abs=0.01)
 
 
 def prose(text):
@@ -55,8 +56,8 @@ def test_the_readme_is_short_and_has_few_numbers():
 
 def test_the_template_of_the_readme_types_no_result():
     """What is typed there are times, sizes and names; every result comes from a table."""
-    text = (pages.TEMPLATES / "README.md").read_text(encoding="utf-8")
-    typed = set(numbers(pages.FIELD.sub("", text))) - NAMES
+    text = (filling.TEMPLATES / "README.md").read_text(encoding="utf-8")
+    typed = set(numbers(filling.FIELD.sub("", text))) - NAMES
     assert typed == {"35", "8", "15"}  # minutes, GB and minutes, seconds of the cut
 
 
@@ -67,11 +68,11 @@ def tables(tmp_path, monkeypatch):
     frame = pd.DataFrame(table).assign(eer_low=0.05, eer_high=0.5, clips=1234, delta=-0.0312)
     (tmp_path / "run").mkdir()
     frame.to_csv(tmp_path / "run" / "made.csv", index=False)
-    monkeypatch.setattr(pages, "REFERENCE", tmp_path)
-    monkeypatch.setattr(pages, "TEMPLATES", tmp_path)
-    pages._table.cache_clear()
+    monkeypatch.setattr(filling, "REFERENCE", tmp_path)
+    monkeypatch.setattr(filling, "TEMPLATES", tmp_path)
+    filling._table.cache_clear()
     yield tmp_path
-    pages._table.cache_clear()
+    filling._table.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -87,7 +88,7 @@ def tables(tmp_path, monkeypatch):
     ],
 )
 def test_fields_are_filled_from_a_table(tables, field, expected):
-    assert pages.filled(field) == expected
+    assert filling.filled(field) == expected
 
 
 @pytest.mark.parametrize(
@@ -96,16 +97,16 @@ def test_fields_are_filled_from_a_table(tables, field, expected):
 def test_a_number_that_is_not_there_is_an_error_that_names_the_field(tables, field):
     (tables / "page.md").write_text("{{" + field + "}}")
     with pytest.raises(KeyError, match=re.escape("page.md: {{" + field)):
-        pages.text("page.md")
+        filling.text("page.md")
 
 
 def test_the_command_writes_what_changed_and_tells_it(tables, monkeypatch, capsys):
     root = tables.with_name(f"{tables.name}-root")
     monkeypatch.setattr(paths, "ROOT", root)
     (tables / "page.md").write_text("{{run/made; b; eer}}")
-    assert pages.main(["--check"]) == 1
+    assert command.main(["--check"]) == 1
     assert not root.exists()
-    assert pages.main([]) == 0
+    assert command.main([]) == 0
     assert (root / "page.md").read_text() == "0.250"
-    assert pages.main(["--check"]) == 0
+    assert command.main(["--check"]) == 0
     assert "up to date" in capsys.readouterr().out

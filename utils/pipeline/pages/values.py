@@ -1,6 +1,6 @@
 """What pages quote that is no single cell of a table: tables in Markdown, counts, differences.
 
-`VALUES` holds a function for each name; templates name them in double braces (see `pages`).
+`VALUES` holds a function for each name; templates name them in double braces (see `filling`).
 """
 
 from pathlib import Path
@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from utils import paths
+from utils.pipeline.pages import speed
 
 REFERENCE = paths.ROOT / "outputs" / "reference"
 EXAMPLES = paths.ROOT / "utils" / "detector" / "web" / "examples"
@@ -113,6 +114,40 @@ def effects_beyond() -> str:
     return f"{beyond.sum() or 'none'} of nine"
 
 
+def earlier_rows() -> str:
+    """The steps of the notebooks before 11: EER and difference, as `ablation_rows`."""
+    table = read("ablation/earlier_runs").query("study == 'step by step'")
+    values = table[table["quantity"] == "eer"].set_index(["condition", "protocol"])["value"]
+    deltas = table[table["quantity"] == "eer_delta"].set_index(["condition", "protocol"])
+    cells = []
+    for condition in table["condition"].unique():
+        against, written = "–", []
+        for protocol in ("out of fold", "unseen systems", "unseen sources", "test"):
+            row = deltas.loc[(condition, protocol)]
+            text = f"{values[condition, protocol]:.3f}"
+            if row["against"] != condition:
+                against, bold = row["against"], "**" if row["low"] > 0 or row["high"] < 0 else ""
+                text += f" ({bold}{row['value']:+.3f}{bold})"
+            written.append(text)
+        cells.append((condition, against, *written))
+    return rows(cells)
+
+
+def earlier_compared() -> pd.DataFrame:
+    """Every comparison of the earlier runs with another condition, and `beyond`."""
+    table = read("ablation/earlier_runs")
+    table = table[
+        table["quantity"].str.endswith("_delta") & (table["against"] != table["condition"])
+    ]
+    return table.assign(beyond=(table["low"] > 0) | (table["high"] < 0))
+
+
+def width_of_eer() -> float:
+    """Median width of the interval of an EER of the ablation."""
+    table = read("ablation/ablation").query("metric == 'eer'")
+    return (table["high"] - table["low"]).median()
+
+
 def ablation_rows() -> str:
     """EER of each condition and protocol; in brackets the difference, bold beyond its interval."""
     table = read("ablation/ablation").query("metric == 'eer'")
@@ -189,7 +224,7 @@ def megabytes(path: Path) -> str:
 
 
 RELEASED = paths.ROOT / "utils" / "detector" / "released"
-VALUES = {
+VALUES = speed.VALUES | {
     "mini_rows": lambda: result_rows("mini"),
     "pages_rows": lambda: result_rows("pages"),
     "mini_submitted": lambda: model(vote_of("mini")["vote"]),
@@ -210,6 +245,11 @@ VALUES = {
     "comparisons": lambda: str(len(compared())),
     "comparisons_beyond": lambda: str(compared()["beyond"].sum()),
     "comparisons_by_chance": lambda: f"{0.05 * len(compared()):.0f}",
+    "earlier_rows": earlier_rows,
+    "earlier": lambda: str(len(earlier_compared())),
+    "earlier_beyond": lambda: str(earlier_compared()["beyond"].sum()),
+    "earlier_by_chance": lambda: f"{0.05 * len(earlier_compared()):.0f}",
+    "eer_width": lambda: f"{width_of_eer():.2f}",
     "effects_beyond": effects_beyond,
     "system_rows": system_rows,
     "recording_rows": recording_rows,

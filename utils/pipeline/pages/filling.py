@@ -1,14 +1,11 @@
-"""The pages that quote results: README.md and others, written from templates and tables.
-
-    python -m utils.pipeline.pages           # write all pages
-    python -m utils.pipeline.pages --check   # exit status 1 if one of them would change
+"""Fills templates from the tables of the reference runs.
 
 A template lies under `templates/` at the path of its page. What stands in double braces is filled:
 
     {{mini/results; campplus; f1}}            0.692
     {{mini/results; campplus; f1 interval}}   0.692 [0.532, 0.763]
     {{mini/breakdown; piper; right 0%}}       21 %
-    {{mini_rows}}                             what `page_values.VALUES` makes of that name
+    {{mini_rows}}                             what `values.VALUES` makes of that name
 
 The first word is a CSV file under outputs/reference/, the last a column with a format; the words
 between them name one row, each is one of its cells (`released*`: a cell that begins so;
@@ -16,16 +13,14 @@ between them name one row, each is one of its cells (`released*`: a cell that be
 none on a page can be stale.
 """
 
-import argparse
 import re
-import sys
 from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
 
 from utils import paths
-from utils.pipeline import page_values
+from utils.pipeline.pages import values
 
 TEMPLATES = Path(__file__).with_name("templates")
 REFERENCE = paths.ROOT / "outputs" / "reference"
@@ -78,7 +73,7 @@ def filled(field: str) -> str:
     """What stands for a field. Raises KeyError if the table, row or column is not there."""
     words = [word.strip() for word in field.split(";")]
     if len(words) == 1:
-        return str(page_values.VALUES[words[0]]())
+        return str(values.VALUES[words[0]]())
     found = FORMAT.fullmatch(words[-1])
     column, how = found.groups() if found else (words[-1], ".3f")
     return formatted(row_of(words[0], words[1:-1]), column, how)
@@ -100,27 +95,3 @@ def text(page: str) -> str:
 def names() -> list[str]:
     """The pages, by their paths in the repository."""
     return sorted(file.relative_to(TEMPLATES).as_posix() for file in TEMPLATES.rglob("*.md"))
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m utils.pipeline.pages",
-        description="Write the pages that quote results from their templates and tables.",
-    )
-    parser.add_argument("--check", action="store_true", help="only tell what would change")
-    options = parser.parse_args(argv)
-    changed = []
-    for name in names():
-        file, new = paths.ROOT / name, text(name)
-        if not file.exists() or file.read_text(encoding="utf-8") != new:
-            changed.append(name)
-            if not options.check:
-                with paths.whole(file) as temporary:
-                    temporary.write_text(new, encoding="utf-8")
-    print("\n".join(changed) or "all pages are up to date")
-    return int(options.check and bool(changed))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Pages that quote results: `python -m utils.pipeline.pages` writes them (see `filling`)."""

@@ -1,0 +1,35 @@
+"""Write README.md and the other pages that quote results, from their templates and tables.
+
+python -m utils.pipeline.pages           # write all pages
+python -m utils.pipeline.pages --check   # exit status 1 if one of them would change
+"""
+
+import argparse
+import sys
+
+from utils import paths
+from utils.pipeline.pages.filling import names, text
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m utils.pipeline.pages",
+        description="Write the pages that quote results from their templates and tables.",
+    )
+    parser.add_argument("--check", action="store_true", help="only tell what would change")
+    options = parser.parse_args(argv)
+    changed = []
+    for name in names():
+        file, new = paths.ROOT / name, text(name)
+        if not file.exists() or file.read_text(encoding="utf-8") != new:
+            changed.append(name)
+            if not options.check:
+                with paths.whole(file) as temporary:
+                    temporary.write_text(new, encoding="utf-8")
+    print("\n".join(changed) or "all pages are up to date")
+    return int(options.check and bool(changed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

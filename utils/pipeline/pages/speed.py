@@ -1,0 +1,97 @@
+"""What the page of the speed run quotes: medians of three rounds, ratios of the same round."""
+
+import pandas as pd
+
+from utils import paths
+
+FOLDER = paths.ROOT / "outputs" / "reference" / "speed"
+
+
+def rounds(seconds: int, rival: str, column: str, task: str = "score") -> pd.Series:
+    """A column of a rival's rows, one value for each round."""
+    table = pd.read_csv(FOLDER / "rivals.csv")
+    some = (table["seconds"] == seconds) & (table["rival"] == rival) & (table["task"] == task)
+    return table[some].set_index("round")[column]
+
+
+def told(values: pd.Series, digits: int) -> str:
+    """Median with the range: "23.3 [22.6, 23.3]"."""
+    return f"{values.median():.{digits}f} [{values.min():.{digits}f}, {values.max():.{digits}f}]"
+
+
+def ratio(seconds: int, rival: str, task: str = "score") -> str:
+    """Clips per second of a rival, divided by those of stock in the same round."""
+    values = rounds(seconds, rival, "clips_per_s", task)
+    values = values / rounds(seconds, "stock", "clips_per_s", task)
+    return told(values, 1 if values.median() > 3 else 2)
+
+
+def rows() -> str:
+    """The table: a row for each length of clip."""
+    fractions = pd.read_csv(FOLDER / "operations.csv", index_col="seconds")
+    lines = []
+    for seconds, fraction in fractions["fraction_of_matrix_speed"].items():
+        speeds = [
+            f"{rounds(seconds, rival, 'clips_per_s').median():.{digits}f}"
+            for rival, digits in (
+                ("ours", 1),
+                ("ours, int8", 1),
+                ("ours, int8, 3 layers", 1),
+                ("stock", 2),
+            )
+        ]
+        ratios = [ratio(seconds, "ours"), ratio(seconds, "ours, int8")]
+        cells = [str(seconds), *speeds, *ratios, ratio(seconds, "ours", "step"), f"{fraction:.2f}"]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def operations() -> str:
+    """How many times fewer operations a clip of 4 s takes than one padded to 30 s."""
+    table = pd.read_csv(FOLDER / "operations.csv", index_col="seconds").loc[4]
+    return f"{table['stock_all_gop'] / table['all_gop']:.1f}"
+
+
+def eight_bits() -> str:
+    """Engines for eight bits: time as a fraction of float32's, difference of the last layer."""
+    table = pd.read_csv(FOLDER / "eight_bits.csv", index_col="engine")
+    whole = table["s_per_clip"]["float32, PyTorch"]
+    lines = []
+    for engine, row in table.drop("float32, PyTorch").sort_values("s_per_clip").iterrows():
+        by = row["relative_difference"]
+        differs = f"{100 * by:.0f} %" if pd.notna(by) else "not measured"
+        lines.append(f"| {engine} | {row['s_per_clip'] / whole:.2f} | {differs} |")
+    return "\n".join(lines)
+
+
+def growth() -> str:
+    """A sentence on time and memory over 100,000 clips."""
+    table = pd.read_csv(FOLDER / "growth.csv")
+    half, last = table[table["clips"] == table["clips"].max() // 2].iloc[0], table.iloc[-1]
+    per_clip = 1000 * half["seconds"] / half["clips"]
+    after = 1000 * (last["seconds"] - half["seconds"]) / (last["clips"] - half["clips"])
+    memory = table["memory_mb"]
+    return (
+        f"**{last['clips']:,.0f} files** took {last['seconds'] / 60:.1f} minutes with the lowest "
+        f"layer: {per_clip:.1f} ms each in the first half, {after:.1f} in the second,\n"
+        f"{memory.iloc[0]:,.0f} MB of all processes after the first thousand and at most "
+        f"{memory.max():,.0f}."
+    )
+
+
+def median(seconds: int, rival: str, column: str, task: str, digits: int, unit: float = 1) -> str:
+    return f"{rounds(seconds, rival, column, task).median() / unit:.{digits}f}"
+
+
+VALUES = {
+    "speed_rows": rows,
+    "speed_operations": operations,
+    "speed_eight_bits": eight_bits,
+    "speed_growth": growth,
+    "speed_ours_4": lambda: median(4, "ours", "times_real_time", "score", 0),
+    "speed_int8_4": lambda: told(rounds(4, "ours, int8", "times_real_time"), 0),
+    "speed_layers_4": lambda: median(4, "ours, int8, 3 layers", "times_real_time", "score", 0),
+    "speed_step_4": lambda: median(4, "ours", "peak_mb", "step", 1, 1000),
+    "speed_step_30": lambda: median(30, "ours", "peak_mb", "step", 1, 1000),
+    "speed_stock_4": lambda: median(4, "stock", "peak_mb", "step", 1, 1000),
+}

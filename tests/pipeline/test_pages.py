@@ -7,7 +7,7 @@ import pytest
 
 from utils import paths
 from utils.pipeline.pages import __main__ as command
-from utils.pipeline.pages import filling, values
+from utils.pipeline.pages import filling, reading, values
 
 README = paths.ROOT / "README.md"
 EXAMPLE = r"([01]\.\d{3})  .{9}    \S*/examples/"
@@ -68,7 +68,7 @@ def tables(tmp_path, monkeypatch):
     frame = pd.DataFrame(table).assign(eer_low=0.05, eer_high=0.5, clips=1234, delta=-0.0312)
     (tmp_path / "run").mkdir()
     frame.to_csv(tmp_path / "run" / "made.csv", index=False)
-    monkeypatch.setattr(filling, "REFERENCE", tmp_path)
+    monkeypatch.setattr(reading, "REFERENCE", tmp_path)
     monkeypatch.setattr(filling, "TEMPLATES", tmp_path)
     filling._table.cache_clear()
     yield tmp_path

@@ -19,18 +19,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from utils import paths
-from utils.pipeline.pages import values
+from utils.pipeline.pages import reading, values
 
 TEMPLATES = Path(__file__).with_name("templates")
-REFERENCE = paths.ROOT / "outputs" / "reference"
 FIELD = re.compile(r"\{\{(.+?)\}\}")
 FORMAT = re.compile(r"(.+?) (interval|in 100|[+,]?(?:\.\d)?[fd]|\.?\d%)$")
 
 
 @lru_cache
 def _table(name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    table = pd.read_csv(REFERENCE / f"{name}.csv")
+    table = reading.read(name)
     return table, table.astype(str)
 
 

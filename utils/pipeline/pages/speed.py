@@ -2,14 +2,12 @@
 
 import pandas as pd
 
-from utils import paths
-
-FOLDER = paths.ROOT / "outputs" / "reference" / "speed"
+from utils.pipeline.pages.reading import read
 
 
 def rounds(seconds: int, rival: str, column: str, task: str = "score") -> pd.Series:
     """A column of a rival's rows, one value for each round."""
-    table = pd.read_csv(FOLDER / "rivals.csv")
+    table = read("speed/rivals")
     some = (table["seconds"] == seconds) & (table["rival"] == rival) & (table["task"] == task)
     return table[some].set_index("round")[column]
 
@@ -28,7 +26,7 @@ def ratio(seconds: int, rival: str, task: str = "score") -> str:
 
 def rows() -> str:
     """The table: a row for each length of clip."""
-    fractions = pd.read_csv(FOLDER / "operations.csv", index_col="seconds")
+    fractions = read("speed/operations", index_col="seconds")
     lines = []
     for seconds, fraction in fractions["fraction_of_matrix_speed"].items():
         speeds = [
@@ -48,13 +46,13 @@ def rows() -> str:
 
 def operations() -> str:
     """How many times fewer operations a clip of 4 s takes than one padded to 30 s."""
-    table = pd.read_csv(FOLDER / "operations.csv", index_col="seconds").loc[4]
+    table = read("speed/operations", index_col="seconds").loc[4]
     return f"{table['stock_all_gop'] / table['all_gop']:.1f}"
 
 
 def eight_bits() -> str:
     """Engines for eight bits: time as a fraction of float32's, difference of the last layer."""
-    table = pd.read_csv(FOLDER / "eight_bits.csv", index_col="engine")
+    table = read("speed/eight_bits", index_col="engine")
     whole = table["s_per_clip"]["float32, PyTorch"]
     lines = []
     for engine, row in table.drop("float32, PyTorch").sort_values("s_per_clip").iterrows():
@@ -66,7 +64,7 @@ def eight_bits() -> str:
 
 def growth() -> str:
     """A sentence on time and memory over 100,000 clips."""
-    table = pd.read_csv(FOLDER / "growth.csv")
+    table = read("speed/growth")
     half, last = table[table["clips"] == table["clips"].max() // 2].iloc[0], table.iloc[-1]
     per_clip = 1000 * half["seconds"] / half["clips"]
     after = 1000 * (last["seconds"] - half["seconds"]) / (last["clips"] - half["clips"])

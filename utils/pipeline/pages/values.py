@@ -5,12 +5,10 @@
 
 from pathlib import Path
 
-import pandas as pd
-
 from utils import paths
-from utils.pipeline.pages import speed
+from utils.pipeline.pages import ablation, speed
+from utils.pipeline.pages.reading import REFERENCE, read, rows
 
-REFERENCE = paths.ROOT / "outputs" / "reference"
 EXAMPLES = paths.ROOT / "utils" / "detector" / "web" / "examples"
 MODELS = {  # names of the tables → names on pages
     "campplus": "CAM++, fine-tuned",
@@ -24,12 +22,6 @@ MODELS = {  # names of the tables → names on pages
     "logistic": "stack: logistic regression",
     "lightgbm": "stack: LightGBM",
 }
-PROTOCOLS = ("out of fold", "unseen families", "unseen corpora", "test")
-
-
-def read(name: str, **options) -> pd.DataFrame:
-    """A table under outputs/reference/."""
-    return pd.read_csv(REFERENCE / f"{name}.csv", **options)
 
 
 def vote_of(run: str) -> dict:
@@ -40,16 +32,6 @@ def vote_of(run: str) -> dict:
 def model(name: str) -> str:
     """Name of a model on pages."""
     return MODELS.get(name, name)
-
-
-def signed(value: float) -> str:
-    """ "+0.013" or "−0.013"."""
-    return f"{value:+.3f}".replace("-", "−")
-
-
-def rows(cells: list[tuple]) -> str:
-    """Rows of a table in Markdown."""
-    return "\n".join("| " + " | ".join(row) + " |" for row in cells)
 
 
 def test_prior() -> float:
@@ -91,81 +73,32 @@ def harder_out_of_fold() -> str:
     return f"{(table['eer'] < table['oof_eer']).sum()} of {len(table)}"
 
 
-def mean_correlation() -> float:
-    """Mean correlation of the errors of two of mini's voters."""
-    voters = vote_of("mini")["voters"]
-    table = read("mini/error_correlation", index_col="model").loc[voters, voters].to_numpy()
-    return (table.sum() - len(voters)) / (len(voters) * (len(voters) - 1))
+def correlations() -> tuple[int, float]:
+    """Members of mini's stack, and the mean correlation of their errors, as notebook 06 says it."""
+    table = read("mini/error_correlation", index_col="model").to_numpy()
+    members = len(table)
+    return members, (table.sum() - members) / (members * (members - 1))
 
 
-def compared() -> pd.DataFrame:
-    """Every comparison of the ablation, with `beyond`: its 95 % interval excludes 0."""
-    table = read("ablation/ablation")
-    table = table[table["against"].notna()]
-    return table.assign(beyond=(table["delta_low"] > 0) | (table["delta_high"] < 0))
+def variance_left(rho: float | None = None) -> str:
+    """Variance of the mean of mini's members, as a fraction of one member's."""
+    members, measured = correlations()
+    rho = measured if rho is None else rho
+    return f"{(1 - rho) / members + rho:.2f}"
 
 
-def effects_beyond() -> str:
-    """ "none of nine": effects that move an EER beyond its interval, alone, on any protocol."""
-    alone = compared().query("metric == 'eer' and condition.str.endswith(', alone')")
-    beyond = alone.groupby("condition")["beyond"].any()
-    if len(beyond) != 9:
-        raise KeyError(f"{len(beyond)} effects alone, not nine")
-    return f"{beyond.sum() or 'none'} of nine"
+def conditioning(strength: float, protocol: str, column: str) -> str:
+    """Mean over families or sources of a column of mini's `conditioning.csv`."""
+    table = read("mini/conditioning")
+    some = table[(table["strength"] == strength) & (table["protocol"] == protocol)]
+    return f"{some[column].mean():.2f}"
 
 
-def earlier_rows() -> str:
-    """The steps of the notebooks before 11: EER and difference, as `ablation_rows`."""
-    table = read("ablation/earlier_runs").query("study == 'step by step'")
-    values = table[table["quantity"] == "eer"].set_index(["condition", "protocol"])["value"]
-    deltas = table[table["quantity"] == "eer_delta"].set_index(["condition", "protocol"])
-    cells = []
-    for condition in table["condition"].unique():
-        against, written = "–", []
-        for protocol in ("out of fold", "unseen systems", "unseen sources", "test"):
-            row = deltas.loc[(condition, protocol)]
-            text = f"{values[condition, protocol]:.3f}"
-            if row["against"] != condition:
-                against, bold = row["against"], "**" if row["low"] > 0 or row["high"] < 0 else ""
-                text += f" ({bold}{row['value']:+.3f}{bold})"
-            written.append(text)
-        cells.append((condition, against, *written))
-    return rows(cells)
-
-
-def earlier_compared() -> pd.DataFrame:
-    """Every comparison of the earlier runs with another condition, and `beyond`."""
-    table = read("ablation/earlier_runs")
-    table = table[
-        table["quantity"].str.endswith("_delta") & (table["against"] != table["condition"])
-    ]
-    return table.assign(beyond=(table["low"] > 0) | (table["high"] < 0))
-
-
-def width_of_eer() -> float:
-    """Median width of the interval of an EER of the ablation."""
-    table = read("ablation/ablation").query("metric == 'eer'")
-    return (table["high"] - table["low"]).median()
-
-
-def ablation_rows() -> str:
-    """EER of each condition and protocol; in brackets the difference, bold beyond its interval."""
-    table = read("ablation/ablation").query("metric == 'eer'")
-    beyond = compared()["beyond"].reindex(table.index, fill_value=False)
-    cells = []
-    for (condition, against), some in table.fillna({"against": ""}).groupby(
-        ["condition", "against"], sort=False
-    ):
-        by_protocol = some.set_index("protocol")
-        values = []
-        for protocol in PROTOCOLS:
-            row = by_protocol.loc[protocol]
-            delta = f"{row['delta']:+.3f}"
-            if beyond[some.index[some["protocol"] == protocol][0]]:
-                delta = f"**{delta}**"
-            values.append(f"{row['value']:.3f}" + (f" ({delta})" if against else ""))
-        cells.append((condition, against or "–", *values))
-    return rows(cells)
+def new_languages() -> str:
+    """Languages of mini's test that its training clips of both classes do not have."""
+    test = set(read("mini/breakdown").query("by == 'language'")["value"])
+    trained = set(read("mini/shortcut_leaks").query("by == 'language'")["value"])
+    return ", ".join(f"`{name}`" for name in sorted(test - trained - {"mixed"}))
 
 
 def alarms_true(one_in: int) -> float:
@@ -224,38 +157,42 @@ def megabytes(path: Path) -> str:
 
 
 RELEASED = paths.ROOT / "utils" / "detector" / "released"
-VALUES = speed.VALUES | {
-    "mini_rows": lambda: result_rows("mini"),
-    "pages_rows": lambda: result_rows("pages"),
-    "mini_submitted": lambda: model(vote_of("mini")["vote"]),
-    "mini_clips": lambda: f"{read('ablation/ablation')['clips'].iloc[0]:,}",
-    "mini_groups": lambda: str(read("ablation/ablation")["groups"].iloc[0]),
-    "test_clips": lambda: str(read("mini/breakdown").query("by == 'length'")["clips"].sum()),
-    "bonafide_sources": lambda: str(bonafide_sources()),
-    "test_floor": lambda: f"{floor(test_prior()):.3f}",
-    "test_prior": lambda: f"{test_prior():.2f}",
-    "training_floor": lambda: f"{floor(vote_of('mini')['training_prior']):.3f}",
-    "training_prior": lambda: f"{vote_of('mini')['training_prior']:.2f}",
-    "prior_value": lambda: prior_estimate("value"),
-    "prior_low": lambda: prior_estimate("low"),
-    "prior_high": lambda: prior_estimate("high"),
-    "harder_out_of_fold": harder_out_of_fold,
-    "mean_correlation": lambda: f"{mean_correlation():.2f}",
-    "ablation_rows": ablation_rows,
-    "comparisons": lambda: str(len(compared())),
-    "comparisons_beyond": lambda: str(compared()["beyond"].sum()),
-    "comparisons_by_chance": lambda: f"{0.05 * len(compared()):.0f}",
-    "earlier_rows": earlier_rows,
-    "earlier": lambda: str(len(earlier_compared())),
-    "earlier_beyond": lambda: str(earlier_compared()["beyond"].sum()),
-    "earlier_by_chance": lambda: f"{0.05 * len(earlier_compared()):.0f}",
-    "eer_width": lambda: f"{width_of_eer():.2f}",
-    "effects_beyond": effects_beyond,
-    "system_rows": system_rows,
-    "recording_rows": recording_rows,
-    "alarms_true_100": lambda: f"{100 * alarms_true(100):.0f} %",
-    "owners_doubled": owners_doubled,
-    "encoders_mb": lambda: megabytes(RELEASED / "encoders.onnx"),
-    "example_computer": lambda: example("computer.flac"),
-    "example_person": lambda: example("person.flac"),
-}
+VALUES = (
+    speed.VALUES
+    | ablation.VALUES
+    | {
+        "mini_rows": lambda: result_rows("mini"),
+        "pages_rows": lambda: result_rows("pages"),
+        "mini_submitted": lambda: model(vote_of("mini")["vote"]),
+        "mini_clips": lambda: f"{read('ablation/ablation')['clips'].iloc[0]:,}",
+        "mini_groups": lambda: str(read("ablation/ablation")["groups"].iloc[0]),
+        "test_clips": lambda: str(read("mini/breakdown").query("by == 'length'")["clips"].sum()),
+        "bonafide_sources": lambda: str(bonafide_sources()),
+        "test_floor": lambda: f"{floor(test_prior()):.3f}",
+        "test_prior": lambda: f"{test_prior():.2f}",
+        "training_floor": lambda: f"{floor(vote_of('mini')['training_prior']):.3f}",
+        "training_prior": lambda: f"{vote_of('mini')['training_prior']:.2f}",
+        "prior_value": lambda: prior_estimate("value"),
+        "prior_low": lambda: prior_estimate("low"),
+        "prior_high": lambda: prior_estimate("high"),
+        "harder_out_of_fold": harder_out_of_fold,
+        "mean_correlation": lambda: f"{correlations()[1]:.2f}",
+        "members": lambda: str(correlations()[0]),
+        "variance_left": variance_left,
+        "variance_left_apart": lambda: variance_left(0.2),
+        "families_raw": lambda: conditioning(0.0, "unseen synthesiser families", "eer"),
+        "families_conditioned": lambda: conditioning(1.0, "unseen synthesiser families", "eer"),
+        "sources_raw": lambda: conditioning(0.0, "unseen sources", "eer"),
+        "sources_conditioned": lambda: conditioning(1.0, "unseen sources", "eer"),
+        "packaging_raw": lambda: conditioning(0.0, "unseen sources", "packaging_auc"),
+        "packaging_conditioned": lambda: conditioning(1.0, "unseen sources", "packaging_auc"),
+        "new_languages": new_languages,
+        "system_rows": system_rows,
+        "recording_rows": recording_rows,
+        "alarms_true_100": lambda: f"{100 * alarms_true(100):.0f} %",
+        "owners_doubled": owners_doubled,
+        "encoders_mb": lambda: megabytes(RELEASED / "encoders.onnx"),
+        "example_computer": lambda: example("computer.flac"),
+        "example_person": lambda: example("person.flac"),
+    }
+)

@@ -1,0 +1,91 @@
+"""What pages quote of the ablation and of the runs before it: tables, counts of differences."""
+
+import pandas as pd
+
+from utils.pipeline.pages.reading import read, rows
+
+PROTOCOLS = ("out of fold", "unseen families", "unseen corpora", "test")
+
+
+def compared() -> pd.DataFrame:
+    """Every comparison of the ablation, with `beyond`: its 95 % interval excludes 0."""
+    table = read("ablation/ablation")
+    table = table[table["against"].notna()]
+    return table.assign(beyond=(table["delta_low"] > 0) | (table["delta_high"] < 0))
+
+
+def effects_beyond() -> str:
+    """ "none of nine": effects that move an EER beyond its interval, alone, on any protocol."""
+    alone = compared().query("metric == 'eer' and condition.str.endswith(', alone')")
+    beyond = alone.groupby("condition")["beyond"].any()
+    if len(beyond) != 9:
+        raise KeyError(f"{len(beyond)} effects alone, not nine")
+    return f"{beyond.sum() or 'none'} of nine"
+
+
+def earlier_rows() -> str:
+    """The steps of the notebooks before 11: EER and difference, as `ablation_rows`."""
+    table = read("ablation/earlier_runs").query("study == 'step by step'")
+    values = table[table["quantity"] == "eer"].set_index(["condition", "protocol"])["value"]
+    deltas = table[table["quantity"] == "eer_delta"].set_index(["condition", "protocol"])
+    cells = []
+    for condition in table["condition"].unique():
+        against, written = "–", []
+        for protocol in ("out of fold", "unseen systems", "unseen sources", "test"):
+            row = deltas.loc[(condition, protocol)]
+            text = f"{values[condition, protocol]:.3f}"
+            if row["against"] != condition:
+                against, bold = row["against"], "**" if row["low"] > 0 or row["high"] < 0 else ""
+                text += f" ({bold}{row['value']:+.3f}{bold})"
+            written.append(text)
+        cells.append((condition, against, *written))
+    return rows(cells)
+
+
+def earlier_compared() -> pd.DataFrame:
+    """Every comparison of the earlier runs with another condition, and `beyond`."""
+    table = read("ablation/earlier_runs")
+    table = table[
+        table["quantity"].str.endswith("_delta") & (table["against"] != table["condition"])
+    ]
+    return table.assign(beyond=(table["low"] > 0) | (table["high"] < 0))
+
+
+def width_of_eer() -> float:
+    """Median width of the interval of an EER of the ablation."""
+    table = read("ablation/ablation").query("metric == 'eer'")
+    return (table["high"] - table["low"]).median()
+
+
+def ablation_rows() -> str:
+    """EER of each condition and protocol; in brackets the difference, bold beyond its interval."""
+    table = read("ablation/ablation").query("metric == 'eer'")
+    beyond = compared()["beyond"].reindex(table.index, fill_value=False)
+    cells = []
+    for (condition, against), some in table.fillna({"against": ""}).groupby(
+        ["condition", "against"], sort=False
+    ):
+        by_protocol = some.set_index("protocol")
+        values = []
+        for protocol in PROTOCOLS:
+            row = by_protocol.loc[protocol]
+            delta = f"{row['delta']:+.3f}"
+            if beyond[some.index[some["protocol"] == protocol][0]]:
+                delta = f"**{delta}**"
+            values.append(f"{row['value']:.3f}" + (f" ({delta})" if against else ""))
+        cells.append((condition, against or "–", *values))
+    return rows(cells)
+
+
+VALUES = {
+    "ablation_rows": ablation_rows,
+    "comparisons": lambda: str(len(compared())),
+    "comparisons_beyond": lambda: str(compared()["beyond"].sum()),
+    "comparisons_by_chance": lambda: f"{0.05 * len(compared()):.0f}",
+    "earlier_rows": earlier_rows,
+    "earlier": lambda: str(len(earlier_compared())),
+    "earlier_beyond": lambda: str(earlier_compared()["beyond"].sum()),
+    "earlier_by_chance": lambda: f"{0.05 * len(earlier_compared()):.0f}",
+    "eer_width": lambda: f"{width_of_eer():.2f}",
+    "effects_beyond": effects_beyond,
+}

@@ -7,7 +7,7 @@ import pytest
 
 from utils import paths
 from utils.pipeline.pages import __main__ as command
-from utils.pipeline.pages import filling, reading, values
+from utils.pipeline.pages import figure, filling, reading, values
 
 README = paths.ROOT / "README.md"
 EXAMPLE = r"([01]\.\d{3})  .{9}    \S*/examples/"
@@ -110,3 +110,8 @@ def test_the_command_writes_what_changed_and_tells_it(tables, monkeypatch, capsy
     assert (root / "page.md").read_text() == "0.250"
     assert command.main(["--check"]) == 0
     assert "up to date" in capsys.readouterr().out
+
+
+def test_the_first_figure_is_drawn_from_the_examples(tmp_path):
+    figure.draw(tmp_path / "examples.png")
+    assert (tmp_path / "examples.png").stat().st_size > 20_000

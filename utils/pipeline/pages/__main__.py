@@ -1,13 +1,15 @@
 """Write README.md and the other pages that quote results, from their templates and tables.
 
-python -m utils.pipeline.pages           # write all pages
-python -m utils.pipeline.pages --check   # exit status 1 if one of them would change
+python -m utils.pipeline.pages            # write all pages
+python -m utils.pipeline.pages --check    # exit status 1 if one of them would change
+python -m utils.pipeline.pages --figure   # draw README's first figure anew, too
 """
 
 import argparse
 import sys
 
 from utils import paths
+from utils.pipeline.pages import figure
 from utils.pipeline.pages.filling import names, text
 
 
@@ -18,7 +20,10 @@ def main(argv: list[str] | None = None) -> int:
         description="Write the pages that quote results from their templates and tables.",
     )
     parser.add_argument("--check", action="store_true", help="only tell what would change")
+    parser.add_argument("--figure", action="store_true", help="draw README's first figure, too")
     options = parser.parse_args(argv)
+    if options.figure:
+        figure.draw()
     changed = []
     for name in names():
         file, new = paths.ROOT / name, text(name)

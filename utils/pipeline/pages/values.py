@@ -7,9 +7,9 @@ from pathlib import Path
 
 from utils import paths
 from utils.pipeline.pages import ablation, speed
+from utils.pipeline.pages.figure import EXAMPLES
 from utils.pipeline.pages.reading import REFERENCE, read, rows
 
-EXAMPLES = paths.ROOT / "utils" / "detector" / "web" / "examples"
 MODELS = {  # names of the tables → names on pages
     "campplus": "CAM++, fine-tuned",
     "campplus-svm": "CAM++, SVM",

@@ -1,0 +1,26 @@
+"""README's first figure: what a person and a computer sound like, seen."""
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import soundfile
+
+from utils import paths, plots
+from utils.pipeline.pages.reading import REFERENCE
+
+EXAMPLES = paths.ROOT / "utils" / "detector" / "web" / "examples"
+SHOWN = {"person.flac": "bona fide: a person reads", "computer.flac": "spoof: a computer speaks"}
+SECONDS = 2.8  # of both, so that one scale of time serves
+
+
+def draw(file: Path = REFERENCE / "examples.png") -> None:
+    """Spectrograms of the two examples of the page, side by side."""
+    plots.style()
+    fig, axes = plt.subplots(1, 2, figsize=(8.4, 2.8), sharey=True)
+    for axis, (name, title) in zip(axes, SHOWN.items(), strict=True):
+        wave, rate = soundfile.read(EXAMPLES / name, dtype="float32")
+        plots.spectrogram(axis, wave[: int(SECONDS * rate)], rate, title)
+    axes[1].set_ylabel("")
+    with paths.whole(file) as temporary:
+        fig.savefig(temporary, dpi=100)
+    plt.close(fig)

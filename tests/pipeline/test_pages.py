@@ -61,6 +61,12 @@ def test_the_template_of_the_readme_types_no_result():
     assert typed == {"35", "8", "15"}  # minutes, GB and minutes, seconds of the cut
 
 
+def test_every_value_is_quoted_by_a_page():
+    texts = [file.read_text(encoding="utf-8") for file in filling.TEMPLATES.rglob("*.md")]
+    quoted = {field.strip() for text in texts for field in filling.FIELD.findall(text)}
+    assert sorted(set(values.VALUES) - quoted) == []
+
+
 @pytest.fixture
 def tables(tmp_path, monkeypatch):
     """One table, `run/made.csv`, and a template that quotes it."""

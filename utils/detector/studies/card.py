@@ -2,8 +2,8 @@
 
     python -m utils.detector.studies.card      # outputs/reference/detector/README.md
 
-The words are in `card.md` beside this module; every number in braces comes from a table here, so
-that none can be stale.
+The words are in `card.md` and `readings.md` beside this module; every number in braces comes from a
+table here or from `card_facts`, so that none can be stale.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import pandas as pd
 from utils import paths
 from utils.detector import detector
 from utils.detector.embedding import NARROW, WIDE
+from utils.detector.studies import card_facts, comparisons, results
 
 REFERENCE = paths.ROOT / "outputs" / "reference" / "detector"
 TEMPLATE = Path(__file__).with_suffix(".md")
@@ -45,7 +46,8 @@ def of_release(released: Path) -> dict:
     return {
         "encoders": card["encoders"],
         "heads_kb": f"{(released / 'heads.npz').stat().st_size / 1e3:.0f}",
-        "encoders_mb": f"{(released / 'encoders.onnx').stat().st_size / 1e6:.0f}",
+        "encoder_mb": f"{(released / 'encoder.onnx').stat().st_size / 1e6:.0f}",
+        "clips": f"{trained['clips']:,}",
         "bonafide": f"{trained['bonafide']:,}",
         "spoofs": f"{trained['clips'] - trained['bonafide']:,}",
         "owners": trained["owners"],
@@ -86,6 +88,17 @@ def of_quality(folder: Path) -> dict:
         return "; ".join(f"{row.group} {row.errors:.0%} of {row.clips}" for row in rows)
 
     return {
+        "released": with_interval(quality.loc[AS_RELEASED]),
+        "released_eer": f"{quality.loc[AS_RELEASED, 'eer']:.3f}",
+        "released_auc": f"{quality.loc[AS_RELEASED, 'auc']:.3f}",
+        "narrow": with_interval(quality.loc["8 kHz head, all clips"]),
+        "against_people": eer("as released, spoofs against people"),
+        "on_pages": eer("as released, demo pages only"),
+        "wide_eer": eer("16 kHz head, the same clips"),
+        "narrow_of_wide": eer("8 kHz head, clips with sound above 4 kHz"),
+        "people_alarms": f"{released['false_alarms_plain']:.1%}",
+        "all_alarms": f"{released['false_alarms']:.1%}",
+        "misses": f"{released['misses']:.1%}",
         "quality_rows": lines(quality, lambda name, row: (name, *counted(row))),
         "external": " | ".join(counted(external)),
         "family_errors": wrong("family", 0),
@@ -155,6 +168,7 @@ def of_recordings(folder: Path) -> dict:
         "robust_owners": int(robustness["owners"].iloc[0]),
         "robust_clips": int(robustness["clips"].iloc[0]),
         "robust_worst": "; ".join(robustness.index[:3]),
+        "noise_misses": f"{robustness.loc[card_facts.NOISE, 'misses']:.0%}",
         "robust_rows": lines(
             robustness,
             lambda name, row: (
@@ -168,10 +182,48 @@ def of_recordings(folder: Path) -> dict:
     }
 
 
+def values(folder: Path = REFERENCE, released: Path = detector.FOLDER) -> dict:
+    """What stands in braces. Raises FileNotFoundError if a table is missing."""
+    return of_release(released) | of_quality(folder) | of_studies(folder) | of_recordings(folder)
+
+
+def facts(folder: Path, released: Path) -> dict:
+    """What stands in braces in the card alone: settings, data, groups, clips, releases."""
+    table, errors = results.read(folder / "scores.csv"), pd.read_csv(folder / "errors.csv")
+    external = pd.read_csv(folder / "external_test.csv").iloc[0]
+    card = paths.read_json(released / "card.json")
+    threshold, owners = card["threshold"], card["trained_on"]["owners"]
+    return (
+        card_facts.of_recording()
+        | card_facts.of_training()
+        | card_facts.of_degraded()
+        | card_facts.of_data(table)
+        | card_facts.of_groups(table, errors, threshold)
+        | card_facts.of_examples(card_facts.example_scores(released), threshold)
+        | card_facts.of_releases(external, owners)
+        | card_facts.of_project(folder)
+    )
+
+
 def text(folder: Path = REFERENCE, released: Path = detector.FOLDER) -> str:
-    """The card. Raises FileNotFoundError if a table is missing, KeyError if a number is."""
-    values = of_release(released) | of_quality(folder) | of_studies(folder) | of_recordings(folder)
-    return TEMPLATE.read_text(encoding="utf-8").format(**values)
+    """The card. Raises KeyError if a number is missing."""
+    filled = values(folder, released) | facts(folder, released)
+    return TEMPLATE.read_text(encoding="utf-8").format(**filled)
+
+
+def read(notebook: nbformat.NotebookNode, folder: Path = REFERENCE) -> nbformat.NotebookNode:
+    """The notebook with the numbers of the tables: cells that begin as a paragraph of `READINGS`.
+
+    Raises ValueError for a paragraph that no cell, or more than one, begins with.
+    """
+    paragraphs = READINGS.read_text(encoding="utf-8").strip().format(**values(folder)).split("\n\n")
+    for paragraph in paragraphs:
+        begins = re.match(r"Reference run \([^)]*\)", paragraph)[0]
+        cells = [cell for cell in notebook["cells"] if cell["source"].startswith(begins)]
+        if len(cells) != 1:
+            raise ValueError(f"{len(cells)} cells begin with {begins!r}, expected 1")
+        cells[0]["source"] = paragraph
+    return notebook
 
 
 def main(argv: list[str] | None = None) -> int:

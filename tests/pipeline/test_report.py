@@ -1,8 +1,10 @@
 """The index page of a run; reference runs are of today's code, or a warning says what changed."""
 
 import re
+import shutil
 import warnings
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,6 +13,7 @@ from utils import paths
 from utils.pipeline import notebooks, profiles, report, steps
 
 REFERENCE = paths.ROOT / "outputs" / "reference"
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 RUNS = sorted(p.name for p in REFERENCE.iterdir() if (p / "env.json").exists())
 
 
@@ -25,26 +28,102 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_the_index_page_of_an_empty_run_promises_nothing(folder):
-    assert "<h2>" not in report.write(folder).read_text()
+    text = report.write(folder).read_text()
+    assert "<h2>" not in text and "<details>" not in text and "class='result'" not in text
 
 
-def test_the_index_page_links_and_shows_what_is_there(folder):
-    pd.DataFrame({"model": ["<vote>"], "eer": [0.12345]}).to_csv(
-        folder / "results.csv", index=False
-    )
-    (folder / "figures" / "two.png").write_bytes(b"x")
+def of_two_models(key=True):
+    """results.csv, with the columns that notebook 08 writes if there is a key."""
+    table = {"model": ["<vote>", "svm"], "f1": [0.6, 0.7], "f1_low": 0.5, "f1_high": 0.8}
+    table |= {"eer": [0.12345, 0.3], "auc": 0.9, "cllr": 0.55555}
+    return pd.DataFrame(table | ({"oof_eer": 0.2} if key else {}))
+
+
+@pytest.fixture
+def finished(folder):
+    """A run with everything."""
+    of_two_models().to_csv(folder / "results.csv", index=False)
+    paths.write_json(folder / "vote.json", {"vote": "<vote>"})
+    counts = {"by": "length", "class": ["bona fide", "spoof"], "clips": [30, 70]}
+    pd.DataFrame(counts).to_csv(folder / "breakdown.csv", index=False)
+    for name in ("two", "results"):
+        (folder / "figures" / f"{name}.png").write_bytes(b"x")
     (folder / "notebooks" / "01_eda.html").write_text("x")
     (folder / "notebooks" / ".02_part.html").write_text("x")
+    title = nbformat.v4.new_markdown_cell("# 01. Files & clips\n\ntext")
+    notebook = nbformat.v4.new_notebook(cells=[title])
+    nbformat.write(notebook, folder / "notebooks" / "01_eda.ipynb")
     (paths.SUBMISSIONS / "a & b.csv").write_text("a.wav,1\nb.wav,0\n")
     paths.write_json(folder / "env.json", {"python": "3.11", "packages": {"torch": "2.0"}})
-    text = report.write(folder).read_text()
-    for title in ("Submitted", "Results", "Notebooks", "Figures", "Environment"):
-        assert f"<h2>{title}" in text
-    for content in ("&lt;vote&gt;", "0.123", "2 clips, 50.0% called bona fide", "torch"):
-        assert content in text
+    return folder
+
+
+def test_the_index_page_opens_with_the_result_and_folds_the_rest(finished):
+    text = report.write(finished).read_text()
+    order = ["On the test, the submitted model", "<table", "results.png", "Notebooks, as executed"]
+    order += ["<details>", "Submission: 2 clips, 50.0% called bona fide", "All measures", "0.556"]
+    order += ["Further figures (1)", "two.png", "Environment", "Written at commit", "torch"]
+    places = [text.index(part) for part in order]
+    assert places == sorted(places)
+    assert "<b>&lt;vote&gt;</b>, has F1 0.600 [0.500, 0.800]" in text
+    assert "(calling every clip bona fide: 0.462) and EER 0.123." in text
+    assert "<tr class='chosen'>\n      <td>&lt;vote&gt;</td>" in text
+    assert "01_eda</a>: Files &amp; clips (" in text
+
+
+def test_every_link_of_the_index_page_leads_to_a_file(finished):
+    text = report.write(finished).read_text()
     links = re.findall(r"(?:href|src)='([^']+)'", text)
-    assert len(links) == 3
-    assert all((folder / link.replace("&amp;", "&")).exists() for link in links)
+    assert len(links) == 4
+    assert all((finished / link.replace("&amp;", "&")).exists() for link in links)
+
+
+def test_without_a_key_the_index_page_says_that_scores_are_out_of_fold(finished):
+    of_two_models(key=False).to_csv(finished / "results.csv", index=False)
+    text = report.write(finished).read_text()
+    assert "Out of fold (there is no test key), the submitted model" in text
+    assert "On the test" not in text
+
+
+@pytest.mark.parametrize(
+    ("name", "table", "shown"),
+    [
+        ("detector", "thresholds", "recordings of people called spoof"),
+        ("ablation", "ablation", "unseen families"),
+        ("speed", "rivals", "Times real time"),
+    ],
+)
+def test_the_index_page_of_a_study_opens_with_its_last_words_and_its_table(
+    folder, name, table, shown
+):
+    shutil.copy(REFERENCE / name / f"{table}.csv", folder)
+    said = {"output_type": "display_data", "metadata": {}}
+    said |= {"data": {"text/markdown": "- **EER** 0.1 < 0.2.\n- more"}}
+    cell = nbformat.v4.new_code_cell("x", outputs=[nbformat.from_dict(said)])
+    notebook = nbformat.v4.new_notebook(cells=[cell])
+    nbformat.write(notebook, folder / "notebooks" / "09_last.ipynb")
+    text = report.write(folder).read_text()
+    assert "<p class='result'>EER 0.1 &lt; 0.2.</p>" in text
+    assert shown in text and "<table" in text
+
+
+@pytest.mark.parametrize("width", [400, 1000])
+def test_the_index_page_fits_a_window(finished, width):
+    if not CHROMIUM:
+        pytest.skip("no Chromium here: apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    shutil.copy(REFERENCE / "mini" / "results.csv", finished)
+    shutil.copy(REFERENCE / "mini" / "results.png", finished / "figures")
+    page = report.write(finished)
+    with sync_playwright() as tool:
+        browser = tool.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        tab = browser.new_page(viewport={"width": width, "height": 900})
+        tab.goto(page.as_uri())
+        assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        box = tab.locator(".scrolls").first
+        assert width < 1000 or box.evaluate("x => x.scrollWidth <= x.clientWidth")
+        browser.close()
 
 
 @pytest.mark.parametrize("name", RUNS)

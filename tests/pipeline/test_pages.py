@@ -118,6 +118,16 @@ def test_the_command_writes_what_changed_and_tells_it(tables, monkeypatch, capsy
     assert "up to date" in capsys.readouterr().out
 
 
+def test_executed_notebooks_are_linked_where_there_are_some(tmp_path, monkeypatch):
+    monkeypatch.setattr(reading, "REFERENCE", tmp_path)
+    assert values.executed("mini") == ""
+    (tmp_path / "mini" / "html").mkdir(parents=True)
+    for name in ("02_b", "01_a"):
+        (tmp_path / "mini" / "html" / f"{name}.html").write_text("x")
+    row = values.executed("mini")
+    assert row.startswith("\n| [01_a](html/01_a.html), [02_b](html/02_b.html) | ")
+
+
 def test_the_first_figure_is_drawn_from_the_examples(tmp_path):
     figure.draw(tmp_path / "examples.png")
     assert (tmp_path / "examples.png").stat().st_size > 20_000

@@ -4,7 +4,7 @@
 """
 
 from utils import paths
-from utils.pipeline.pages import ablation, speed
+from utils.pipeline.pages import ablation, reading, speed
 from utils.pipeline.pages.figure import EXAMPLES
 from utils.pipeline.pages.reading import REFERENCE, read, rows
 
@@ -158,10 +158,19 @@ def trained_on(which: str) -> str:
     return f"{counts[which]:,}"
 
 
+def executed(run: str) -> str:
+    """A further row: links to the executed notebooks that `pipeline.publish` wrote; "" if none."""
+    pages = sorted((reading.REFERENCE / run / "html").glob("*.html"))
+    links = ", ".join(f"[{page.stem}](html/{page.name})" for page in pages)
+    told = "the notebooks as executed: save a page and open it in a browser"
+    return f"\n| {links} | {told} |" if links else ""
+
+
 VALUES = (
     speed.VALUES
     | ablation.VALUES
     | {
+        "mini_executed": lambda: executed("mini"),
         "mini_rows": lambda: result_rows("mini"),
         "pages_rows": lambda: result_rows("pages"),
         "mini_clips": lambda: f"{read('ablation/ablation')['clips'].iloc[0]:,}",

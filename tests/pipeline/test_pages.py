@@ -2,12 +2,13 @@
 
 import re
 
+import nbformat
 import pandas as pd
 import pytest
 
 from utils import paths
 from utils.pipeline.pages import __main__ as command
-from utils.pipeline.pages import figure, filling, reading, values
+from utils.pipeline.pages import figure, filling, notebooks, reading, values
 
 README = paths.ROOT / "README.md"
 EXAMPLE = r"([01]\.\d{3})  .{9}    \S*/examples/"
@@ -28,6 +29,25 @@ def printed(monkeypatch):
 def test_a_page_is_what_its_template_and_the_tables_make(page, printed):
     """`python -m utils.pipeline.pages` would change nothing. Change the template, not the page."""
     assert filling.text(page) == (paths.ROOT / page).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", notebooks.names())
+def test_a_notebook_reads_what_its_template_and_the_tables_make(name):
+    """`python -m utils.pipeline.pages` would change no cell. Change the template, not the cell."""
+    found = nbformat.read(paths.ROOT / name, 4).cells
+    made = nbformat.reads(notebooks.text(name), 4).cells
+    assert [cell.source for cell in made] == [cell.source for cell in found]
+
+
+@pytest.mark.parametrize("name", notebooks.names())
+def test_a_notebook_types_no_result(name):
+    """A number with two decimals comes from a table; 0.05 is a probability of the slides."""
+    filled = notebooks.cells(name).values()
+    cells = nbformat.read(paths.ROOT / name, 4).cells
+    typed = [c.source for c in cells if c.cell_type == "markdown" and c.source not in filled]
+    template = (filling.TEMPLATES / f"{name}.md").read_text(encoding="utf-8")
+    typed.append(filling.FIELD.sub("", template))
+    assert set(re.findall(r"(?<![\w.])\d\.\d\d+", prose("\n".join(typed)))) <= {"0.05"}
 
 
 def test_the_readme_shows_what_the_detector_says_of_the_examples(printed):
@@ -126,6 +146,45 @@ def test_executed_notebooks_are_linked_where_there_are_some(tmp_path, monkeypatc
         (tmp_path / "mini" / "html" / f"{name}.html").write_text("x")
     row = values.executed("mini")
     assert row.startswith("\n| [01_a](html/01_a.html), [02_b](html/02_b.html) | ")
+
+
+@pytest.fixture
+def lesson(tables, monkeypatch):
+    """A function that writes a notebook with these cells and the template of its cells."""
+    monkeypatch.setattr(paths, "ROOT", tables)
+
+    def write(template, *sources):
+        made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(s) for s in sources])
+        made.cells.append(nbformat.v4.new_code_cell("# Read"))
+        nbformat.write(made, tables / "01.ipynb")
+        (tables / "01.ipynb.md").write_text(template)
+
+    return write
+
+
+def test_the_cell_that_begins_alike_is_filled(lesson, tables):
+    lesson(
+        "# Read\n\n{{run/made; b; eer}}\n\n---\n**Seen.** 1", "# Read", "# Reader", "**Seen.** 0"
+    )
+    assert command.main([]) == 0
+    cells = nbformat.read(tables / "01.ipynb", 4).cells
+    assert [c.source for c in cells] == ["# Read\n\n0.250", "# Reader", "**Seen.** 1", "# Read"]
+    assert command.main(["--check"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("template", "why"),
+    [
+        ("# None", "0 Markdown cells begin with '# None'"),
+        ("**Twice.** 1", "2 Markdown cells begin"),
+        ("Plain", "neither as a heading nor in bold: 'Plain'"),
+        ("# A\n---\n# A\n", "begins as another one: '# A'"),
+    ],
+)
+def test_a_cell_that_is_not_found_once_is_an_error(lesson, template, why):
+    lesson(template, "**Twice.** 1", "**Twice.** 2", "# A")
+    with pytest.raises(ValueError, match=why):
+        notebooks.text("01.ipynb")
 
 
 def test_the_first_figure_is_drawn_from_the_examples(tmp_path):

@@ -1,4 +1,4 @@
-"""Write README.md and the other pages that quote results, from their templates and tables.
+"""Write the pages and cells of notebooks that quote results, from their templates and tables.
 
 python -m utils.pipeline.pages            # write all pages
 python -m utils.pipeline.pages --check    # exit status 1 if one of them would change
@@ -9,15 +9,14 @@ import argparse
 import sys
 
 from utils import paths
-from utils.pipeline.pages import figure
-from utils.pipeline.pages.filling import names, text
+from utils.pipeline.pages import figure, filling, notebooks
 
 
 def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m utils.pipeline.pages",
-        description="Write the pages that quote results from their templates and tables.",
+        description="Write the pages and cells of notebooks that quote results from their tables.",
     )
     parser.add_argument("--check", action="store_true", help="only tell what would change")
     parser.add_argument("--figure", action="store_true", help="draw README's first figure, too")
@@ -25,8 +24,9 @@ def main(argv: list[str] | None = None) -> int:
     if options.figure:
         figure.draw()
     changed = []
-    for name in names():
-        file, new = paths.ROOT / name, text(name)
+    pages = [(name, maker) for maker in (notebooks, filling) for name in maker.names()]
+    for name, maker in pages:
+        file, new = paths.ROOT / name, maker.text(name)
         if not file.exists() or file.read_text(encoding="utf-8") != new:
             changed.append(name)
             if not options.check:

@@ -1,6 +1,7 @@
 """Fills templates from the tables of the reference runs.
 
-A template lies under `templates/` at the path of its page. What stands in double braces is filled:
+A template lies under `templates/` at the path of its page; those of notebooks hold some of their
+cells (see `notebooks`). What stands in double braces is filled:
 
     {{mini/results; campplus; f1}}            0.692
     {{mini/results; campplus; f1 interval}}   0.692 [0.532, 0.763]
@@ -92,4 +93,5 @@ def text(page: str) -> str:
 
 def names() -> list[str]:
     """The pages, by their paths in the repository."""
-    return sorted(file.relative_to(TEMPLATES).as_posix() for file in TEMPLATES.rglob("*.md"))
+    files = (file for file in TEMPLATES.rglob("*.md") if not file.name.endswith(".ipynb.md"))
+    return sorted(file.relative_to(TEMPLATES).as_posix() for file in files)

@@ -100,6 +100,13 @@ def test_a_fold_repeats(trained, tmp_path):
     config, rows, features, _, record = trained
     again = finetune.run_fold(config, 0, rows, features, tmp_path / "other")
     assert record["tuned"] == again["tuned"] and record["losses"] == again["losses"]
+    assert record["step_losses"] == again["step_losses"]
+
+
+def test_the_loss_of_an_epoch_is_the_mean_over_the_clips_of_its_steps(trained):
+    *_, record = trained
+    (loss,), steps = record["losses"], record["step_losses"]
+    assert len(steps) > 1 and min(steps) < loss < max(steps)
 
 
 def test_the_clean_clips_of_the_fold_are_scored(trained, clips):
@@ -190,7 +197,7 @@ def test_fine_tuning_in_micro_batches_gives_the_same_model(clips, tmp_path, monk
     for values in (10**9, 256):
         monkeypatch.setattr(finetune, "VALUES_PER_STEP", values)
         model = finetune.initial_model(config, statistics, labels)
-        losses = finetune.fine_tune(model, data, np.arange(len(rows)), labels, config)
+        losses, _ = finetune.fine_tune(model, data, np.arange(len(rows)), labels, config)
         results.append([*losses, *model.head.weight.detach()[0, :50].tolist()])
     assert results[0] == pytest.approx(results[1], rel=1e-3, abs=1e-6)
 

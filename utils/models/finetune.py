@@ -160,8 +160,10 @@ def fine_tune(
     labels: np.ndarray,
     config: Config,
     team=None,
-) -> list[float]:
-    """Train upper layers and head in place on `rows` of `data`; returns the mean loss per epoch.
+) -> tuple[list[float], list[float]]:
+    """Train upper layers and head in place on `rows` of `data`.
+
+    Returns the mean loss of a clip in each epoch, and in each step.
 
     A clip longer than the median is cut to a stretch of median length, at random in each epoch.
     With a `team` (`pipeline.distributed.Team`), all its processes call this with the same
@@ -172,7 +174,7 @@ def fine_tune(
     encoder = {"params": list(model.backbone.parameters()), "lr": config.encoder_lr}
     head = {"params": list(model.head.parameters()), "lr": config.head_lr}
     optimiser = torch.optim.AdamW([encoder, head], weight_decay=0.01)
-    peaks, schedule, losses = [config.encoder_lr, config.head_lr], None, []
+    peaks, schedule, losses, steps = [config.encoder_lr, config.head_lr], None, [], []
     for epoch in range(config.epochs):
         model.train()
         rng, total = np.random.default_rng((config.seed, epoch)), 0.0
@@ -188,17 +190,17 @@ def fine_tune(
             if team:
                 batch = team.own_clips(batch)
             optimiser.zero_grad()
-            for loss in _backward(model, [tensor.to(device) for tensor in batch], len(chosen)):
-                total += loss
+            loss = sum(_backward(model, [tensor.to(device) for tensor in batch], len(chosen)))
             if team:
                 team.sum_gradients(model)
+                loss = team.sum(loss)
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimiser.step()
             schedule.step()
-        if team:
-            total = team.sum(total)
+            steps.append(loss / len(chosen))
+            total += loss
         losses.append(total / len(rows))
-    return losses
+    return losses, steps
 
 
 # ---------------------------------------------------------------- folds
@@ -235,8 +237,8 @@ def run_fold(
             `FrozenFeatures` in the folder `features`.
         folder: keeps `weights.safetensors` and the record, `done.json`; reused if they fit.
         team: as in `fine_tune`.
-    Returns the record: key, config, losses, seconds, and scores of clean clips by id: "frozen"
-    (before fine-tuning) and "tuned" (after it).
+    Returns the record: key, config, seconds, losses (of epochs) and step_losses, and scores of
+    clean clips by id: "frozen" (before fine-tuning) and "tuned" (after it).
     """
     key = key_of(config, fold, table, features, team.distribution if team else "")
     record = finished(folder, key)
@@ -252,7 +254,7 @@ def run_fold(
     model = initial_model(config, statistics[rows], labels)
     with torch.inference_mode():
         frozen = model.logits_of(torch.from_numpy(statistics[scored])).tolist()
-    losses = fine_tune(model, data, rows, labels, config, team) if config.epochs else []
+    losses, steps = fine_tune(model, data, rows, labels, config, team)
     tuned = _scores(model, data, scored, team)
     if team and team.rank:
         return {}  # the first process writes
@@ -264,6 +266,7 @@ def run_fold(
         "key": key,
         "config": asdict(config),
         "losses": losses,
+        "step_losses": [round(loss, 4) for loss in steps],
         "seconds": round(time.perf_counter() - began, 1),
         "frozen": dict(zip(ids, frozen, strict=True)),
         "tuned": dict(zip(ids, tuned, strict=True)),

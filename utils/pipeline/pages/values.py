@@ -126,6 +126,12 @@ def prior_estimate(which: str) -> str:
     return f"{vote_of('mini')['prior_estimates']['mean of voters'][which]:.2f}"
 
 
+def test_clips_of(lengths: str) -> str:
+    """Clips of mini's test of these lengths, as `breakdown.csv` names them."""
+    table = read("mini/breakdown").query("by == 'length'")
+    return str(table.loc[table["value"] == lengths, "clips"].sum())
+
+
 def system_rows() -> str:
     """Every synthesiser with its licence and where its weights or program come from."""
     from utils.synthesis import systems
@@ -196,6 +202,9 @@ VALUES = (
         "packaging_raw": lambda: conditioning(0.0, "unseen sources", "packaging_auc"),
         "packaging_conditioned": lambda: conditioning(1.0, "unseen sources", "packaging_auc"),
         "new_languages": new_languages,
+        "test_bonafide": lambda: f"{test_prior() * int(VALUES['test_clips']()):.0f}",
+        "test_under_2s": lambda: test_clips_of("under 2 s"),
+        "test_over_8s": lambda: test_clips_of("over 8 s"),
         "system_rows": system_rows,
         "recording_rows": recording_rows,
         "alarms_true_100": lambda: f"{100 * alarms_true(100):.0f} %",

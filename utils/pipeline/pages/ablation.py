@@ -23,6 +23,13 @@ def effects_beyond() -> str:
     return f"{beyond.sum() or 'none'} of nine"
 
 
+def effects_test() -> pd.Series:
+    """Change of the EER on the test by each effect alone."""
+    return compared().query(
+        "metric == 'eer' and protocol == 'test' and condition.str.endswith(', alone')"
+    )["delta"]
+
+
 def earlier_rows() -> str:
     """The steps of the notebooks before 11: EER and difference, as `ablation_rows`."""
     table = read("ablation/earlier_runs").query("study == 'step by step'")
@@ -88,4 +95,6 @@ VALUES = {
     "earlier_by_chance": lambda: f"{0.05 * len(earlier_compared()):.0f}",
     "eer_width": lambda: f"{width_of_eer():.2f}",
     "effects_beyond": effects_beyond,
+    "effects_least": lambda: f"{effects_test().min():+.3f}".replace("-", "−"),
+    "effects_most": lambda: f"{effects_test().max():+.3f}",
 }

@@ -13,7 +13,10 @@ from utils.pipeline import notebooks, profiles, run, steps
 NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
 WITH_THE_KEY = ("08_evaluation", "11_ablation")  # the only ones that may read test_key.csv
 
+LESSONS = [path for path in NOTEBOOKS if path.stem < "06"]
+
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+every_lesson = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 
 
 def code_cells(path):
@@ -50,6 +53,36 @@ def test_the_first_cell_asks_and_the_last_section_answers(path):
         assert word in first
     titles = re.findall(r"^##? (.+)$", "\n".join(others), flags=re.MULTILINE)
     assert titles[-1].startswith("What we learned")
+
+
+def sections(path):
+    """Markdown after the first cell by the title of its section, of a notebook."""
+    cells = [c.source for c in nbformat.read(path, 4).cells if c.cell_type == "markdown"]
+    parts = re.split(r"^## (.+)$", "\n\n".join(cells), flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+@every_lesson
+def test_every_figure_is_read_before_the_next_one(path):
+    waiting = None
+    for cell in nbformat.read(path, 4).cells:
+        saved = "plots.save(" in cell.source
+        assert not (saved and waiting), f"nobody reads {waiting}"
+        if saved:
+            waiting = re.search(r"plots\.save\((.+)\)", cell.source)[1]
+        elif cell.cell_type == "markdown":
+            waiting = None
+    assert waiting is None
+
+
+@every_lesson
+def test_a_lesson_tells_the_slides_and_ends_with_exercises_and_numbers(path):
+    titles = list(sections(path))
+    assert titles[-3:] == ["On the slides", "Try it", "What we learned"]
+    exercises = sections(path)["Try it"]
+    assert re.findall(r"^(\d)\. \*\*", exercises, flags=re.MULTILINE) == ["1", "2"]
+    assert exercises.count("*Expected:*") == 2
+    assert re.search(r"\d\.\d\d", sections(path)["What we learned"])
 
 
 @every_notebook

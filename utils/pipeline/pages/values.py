@@ -132,6 +132,26 @@ def test_clips_of(lengths: str) -> str:
     return str(table.loc[table["value"] == lengths, "clips"].sum())
 
 
+def trained_by_plan() -> tuple[set, set]:
+    """(systems, languages) of mini's training clips, as its recipe names them."""
+    from utils.competition import plans
+    from utils.sources import real_speech
+
+    plan = plans.PLANS["mini"]["train"]
+    systems = {system for system, *_ in (*plan.vocoded, *plan.tts)}
+    languages = {real_speech.SOURCES[source].language for source, *_ in plan.bonafide}
+    return systems, languages | {language for _, language, *_ in plan.tts}
+
+
+def overlapping_corpora() -> tuple[int, int]:
+    """(pairs of public corpora that share recordings, public corpora), as notebook 02 says it."""
+    from utils.sources import public_corpora
+
+    names = list(public_corpora.CORPORA)
+    shared = public_corpora.contamination().loc[names, names].to_numpy()
+    return int((shared.sum() - shared.trace()) / 2), len(names)
+
+
 def system_rows() -> str:
     """Every synthesiser with its licence and where its weights or program come from."""
     from utils.synthesis import systems
@@ -202,6 +222,10 @@ VALUES = (
         "packaging_raw": lambda: conditioning(0.0, "unseen sources", "packaging_auc"),
         "packaging_conditioned": lambda: conditioning(1.0, "unseen sources", "packaging_auc"),
         "new_languages": new_languages,
+        "train_systems": lambda: str(len(trained_by_plan()[0])),
+        "train_languages": lambda: str(len(trained_by_plan()[1])),
+        "corpora_pairs": lambda: str(overlapping_corpora()[0]),
+        "corpora": lambda: str(overlapping_corpora()[1]),
         "test_bonafide": lambda: f"{test_prior() * int(VALUES['test_clips']()):.0f}",
         "test_under_2s": lambda: test_clips_of("under 2 s"),
         "test_over_8s": lambda: test_clips_of("over 8 s"),

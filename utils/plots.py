@@ -6,6 +6,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 BONAFIDE, SPOOF, TEST, GREY = "#0072B2", "#D55E00", "#009E73", "#777777"
+OURS, PUBLISHED = "black", "#E69F00"  # what was measured here, and what others published
+BETTER, WORSE = "#56B4E9", "#CC79A7"  # of differences beyond their interval
 NAMES = {1: "bona fide", 0: "spoof"}
 COLOURS = {1: BONAFIDE, 0: SPOOF}
 
@@ -56,7 +58,7 @@ def spectrogram(axis, wave: np.ndarray, rate: int, title: str) -> None:
     axis.grid(False)
 
 
-def intervals(axis, table, colour: str = BONAFIDE, floor: float | None = None) -> None:
+def intervals(axis, table, colour: str = OURS, floor: float | None = None) -> None:
     """Points with 95 % intervals, one row of `table` per line, the first one on top.
 
     Args:
@@ -73,6 +75,27 @@ def intervals(axis, table, colour: str = BONAFIDE, floor: float | None = None) -
     if floor is not None:
         axis.axvline(floor, color=GREY, linestyle="--", label=f"all called bona fide: {floor:.3f}")
         axis.legend(loc="lower right")
+
+
+def waterfall(axis, steps) -> None:
+    """Bars from one value to the next, the first step on top, where lower values are better.
+
+    A thin line is the 95 % interval of the change, laid at the bar's start; a bar is coloured where
+    that interval excludes 0, and its end is marked.
+
+    Args:
+        steps: columns `start`, `end`, and `low` and `high` of the change; its index labels bars.
+    """
+    y = np.arange(len(steps))[::-1]
+    start, low, high = (steps[name].to_numpy() for name in ("start", "low", "high"))
+    colour = np.where(high < 0, BETTER, np.where(low > 0, WORSE, "#BBBBBB"))
+    axis.barh(y, steps["end"] - start, left=start, height=0.7, color=colour)
+    axis.hlines(y, start + low, start + high, color="black", lw=1)
+    axis.plot(steps["end"], y, "k|", ms=11, mew=2.5)
+    axis.axvline(start[0], color=GREY, ls=":")
+    axis.set_yticks(y, steps.index)
+    axis.margins(x=0.06)
+    axis.grid(axis="y", visible=False)
 
 
 def timeline(

@@ -1,11 +1,14 @@
 """How good, on what, and where: the numbers of notebook 08, by hand."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.stats import norm
 from torch import nn
 
+from utils import metrics
 from utils.evaluation import benchmark, inspection
 from utils.models import encoders
 
@@ -47,6 +50,36 @@ def test_probabilities_are_charged_without_the_prior_that_they_are_stated_for(sc
     ]
     assert rows[0]["cllr"] == pytest.approx(rows[1]["cllr"])
     assert rows[0]["act_dcf"] == pytest.approx(rows[1]["act_dcf"])
+
+
+@pytest.fixture
+def axis():
+    yield plt.figure().subplots()
+    plt.close("all")
+
+
+def test_a_confusion_matrix_counts_every_clip_once(axis):
+    label, decisions = np.array([1, 1, 1, 0, 0]), np.array([1, 1, 0, 0, 1])
+    inspection.plot_confusion(axis, label, decisions)
+    shown = {text.get_position(): text.get_text() for text in axis.texts}
+    assert shown == {(0, 0): "2\n67%", (1, 0): "1\n33%", (0, 1): "1\n50%", (1, 1): "1\n50%"}
+    assert [text.get_text() for text in axis.get_yticklabels()] == ["bona fide", "spoof"]
+
+
+def test_a_det_curve_crosses_the_diagonal_at_its_equal_error_rate(axis, scored):
+    label, _, _, probability = scored
+    inspection.plot_det(axis, label, {"a": probability, "b": -probability})
+    crossing = np.abs(np.subtract(*axis.lines[0].get_data())).argmin()
+    rates = norm.cdf(np.array(axis.lines[0].get_data())[:, crossing])
+    assert rates == pytest.approx(metrics.eer(label, probability), abs=0.02)
+    assert axis.get_legend().get_texts()[0].get_text().startswith("a: EER 0.")
+
+
+def test_score_histograms_count_the_clips_of_each_class(axis, scored):
+    label, _, _, probability = scored
+    inspection.plot_scores(axis, label, probability, 0.5)
+    names = [text.get_text() for text in axis.get_legend().get_texts()]
+    assert sorted(names) == ["bona fide (100 clips)", "spoof (100 clips)", "threshold 0.50"]
 
 
 def test_bona_fide_and_spoof_stand_apart_in_a_breakdown():

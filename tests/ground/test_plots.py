@@ -2,6 +2,7 @@
 
 import io
 
+import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -44,6 +45,17 @@ def test_intervals_list_the_first_row_on_top(axis):
     }
     assert height["a"] > height["b"]
     assert axis.get_legend().get_texts()[0].get_text() == "all called bona fide: 0.400"
+
+
+def test_a_waterfall_colours_what_lies_beyond_its_interval(axis):
+    steps = {"start": [0.4, 0.3, 0.3], "end": [0.3, 0.3, 0.4], "low": [-0.2, -0.1, 0.05]}
+    steps = pd.DataFrame(steps, index=["encoder", "noise", "crop"])
+    plots.waterfall(axis, steps.assign(high=[-0.05, 0.1, 0.2]))
+    bars = {round(bar.get_y() + 0.35): bar for bar in axis.patches}
+    colours = [matplotlib.colors.to_hex(bars[height].get_facecolor()) for height in (2, 1, 0)]
+    assert colours == [plots.BETTER.lower(), "#bbbbbb", plots.WORSE.lower()]
+    assert bars[2].get_x() + bars[2].get_width() == pytest.approx(0.3)
+    assert [text.get_text() for text in axis.get_yticklabels()] == ["encoder", "noise", "crop"]
 
 
 def test_a_timeline_is_a_png_and_names_what_is_flagged_once():

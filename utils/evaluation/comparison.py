@@ -19,7 +19,6 @@ from utils.evaluation.leave_out import FAMILIES, OUT_OF_FOLD, PROTOCOLS
 
 KEY = ["protocol", "part", "clip"]
 SHOWN = (OUT_OF_FOLD, FAMILIES, leave_out.TEST)  # protocols of the figure
-BETTER, WORSE = "#56B4E9", "#CC79A7"  # of Okabe and Ito; no class, no data set has these colours
 
 
 def threshold(label: np.ndarray, scores: pd.DataFrame) -> float:
@@ -231,7 +230,7 @@ def figure(run, rows: pd.DataFrame, sections: dict[str, list[str]], name="ablati
         part = eer[(eer["protocol"] == protocol) & eer["condition"].isin(list(y))]
         height = part["condition"].map(y)
         better, worse = part["delta_high"] < 0, part["delta_low"] > 0
-        colour = np.where(better, BETTER, np.where(worse, WORSE, "black"))
+        colour = np.where(better, plots.BETTER, np.where(worse, plots.WORSE, "black"))
         axis.hlines(height, part["delta_low"], part["delta_high"], color=plots.GREY, lw=1.5)
         axis.scatter(part["delta"], height, c=colour, s=22, zorder=3)
         axis.axvline(0, color=plots.GREY, lw=1)
@@ -241,9 +240,12 @@ def figure(run, rows: pd.DataFrame, sections: dict[str, list[str]], name="ablati
     axes[0].set_yticks([t[0] for t in ticks], [t[1] for t in ticks], fontsize=9)
     for tick, (_, text) in zip(axes[0].get_yticklabels(), ticks, strict=True):
         tick.set_fontweight("bold" if text in sections else "normal")
+    eer = eer[eer["protocol"].isin(shown) & eer["condition"].isin(list(y))]
+    beyond = ((eer["delta_high"] < 0) | (eer["delta_low"] > 0)).sum()
     fig.suptitle(
-        "Left of 0 is better. Coloured where the 95 % interval excludes 0: blue better, pink worse",
-        fontsize=10,
+        f"{beyond} of {len(eer)} differences have a 95 % interval that excludes 0 "
+        "(blue better, pink worse)",
+        fontsize=11,
     )
     plots.save(run, name)
 

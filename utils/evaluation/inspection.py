@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy.special import logit
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm
+from sklearn.metrics import confusion_matrix, roc_curve
 
 from utils import metrics, plots
 from utils.audio import dsp
@@ -59,6 +60,48 @@ def result_row(
     if name in NO_PROBABILITY:
         row |= dict.fromkeys(("act_dcf", "cllr", "ece"), np.nan)
     return row
+
+
+def plot_scores(axis, label, probability, threshold: float) -> None:
+    """Histograms of stated probabilities of bona fide, each class apart, and the threshold."""
+    for one, name in plots.NAMES.items():
+        values = np.asarray(probability)[label == one]
+        shape = {"density": True, "histtype": "step", "lw": 2, "color": plots.COLOURS[one]}
+        axis.hist(values, np.linspace(0, 1, 26), label=f"{name} ({len(values)} clips)", **shape)
+    axis.axvline(threshold, color="black", ls="--", label=f"threshold {threshold:.2f}")
+    axis.set(xlabel="stated probability of bona fide", ylabel="density of the class")
+    axis.legend(fontsize=9, frameon=True)
+
+
+def plot_confusion(axis, label, decisions) -> None:
+    """Confusion matrix: clips of each class (rows) by decision (columns), counts and fractions."""
+    counts = confusion_matrix(label, decisions, labels=list(plots.NAMES))
+    fraction = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    axis.imshow(fraction, cmap="Greys", vmin=0, vmax=1.4)
+    for (row, column), count in np.ndenumerate(counts):
+        text = f"{count}\n{fraction[row, column]:.0%}"
+        axis.text(column, row, text, ha="center", va="center", fontsize=13)
+    names = list(plots.NAMES.values())
+    axis.set_xticks(range(2), [f"called\n{name}" for name in names])
+    axis.set_yticks(range(2), names)
+    axis.grid(False)
+
+
+def plot_det(axis, label, scores: dict) -> None:
+    """DET curves of scores by name: both error rates on scales of the normal distribution."""
+    ticks, least = np.array([0.02, 0.05, 0.1, 0.2, 0.4, 0.6]), 0.005
+    looks = itertools.cycle([("-", "black"), ("--", "black"), (":", plots.GREY)])
+    for (name, values), (line, colour) in zip(scores.items(), looks, strict=False):
+        accepted, found, _ = roc_curve(label, values)
+        rates = np.clip([accepted, 1 - found], least, 1 - least)
+        text = f"{name}: EER {metrics.eer(label, values):.2f}"
+        axis.plot(*norm.ppf(rates), line, color=colour, label=text)
+    for set_ticks in (axis.set_xticks, axis.set_yticks):
+        set_ticks(norm.ppf(ticks), [f"{rate:.0%}" for rate in ticks])
+    limits = norm.ppf([0.015, 0.75])
+    axis.plot(limits, limits, color=plots.GREY, lw=0.8)
+    axis.set(xlabel="spoofs accepted", ylabel="bona fide clips refused", xlim=limits, ylim=limits)
+    axis.legend(fontsize=9, loc="lower left")
 
 
 # ---------------------------------------------------------------- on which clips
@@ -145,8 +188,8 @@ def plot_breakdown(axis, table: pd.DataFrame) -> None:
             capsize=2,
             label=plots.NAMES[one],
         )
-    axis.set_yticks(list(height.values()), names, fontsize=8)
-    axis.set(xlim=(0, 1.02), xlabel="fraction decided rightly, 95 % interval over clips")
+    axis.set_yticks(list(height.values()), names, fontsize=9)
+    axis.set(xlim=(0, 1.02), xlabel="decided rightly (95 % interval)")
 
 
 # ---------------------------------------------------------------- what a model looks at

@@ -192,6 +192,37 @@ def executed(run: str) -> str:
     return f"\n| {links} | {told} |" if links else ""
 
 
+def gain(member: str) -> str:
+    """Fraction of the gain of LightGBM's trees that a member of mini's stack brings, over folds."""
+    folds = read("mini/importances", index_col="member").loc[member]
+    return f"{folds.min():.2f} to {folds.max():.2f}"
+
+
+def submitted_threshold() -> str:
+    """Threshold of the submitted model or vote of mini, on its probability."""
+    vote = vote_of("mini")
+    return f"{vote['thresholds'][vote['vote']]:.2f}"
+
+
+def submitted_called() -> str:
+    """Fraction of mini's test that the submission calls bona fide."""
+    row = read("mini/results", index_col="model").loc[vote_of("mini")["vote"]]
+    prior = test_prior()
+    return f"{prior * row['recall'] + (1 - prior) * row['false_acceptance']:.2f}"
+
+
+def oof_above_floor() -> str:
+    """ "2 of 12": models and votes of mini whose F1 out of fold is beyond the floor."""
+    table = read("mini/oof_results")
+    return f"{(table['f1_low'] > floor(vote_of('mini')['training_prior'])).sum()} of {len(table)}"
+
+
+def slides_vote_gain() -> str:
+    """F1 of the best vote on the slides less that of their best single model."""
+    f1 = read("slides", index_col="system")["f1"]
+    return f"{f1['best vote'] - f1['Whisper small, clips cut at 15 s']:+.3f}"
+
+
 VALUES = (
     speed.VALUES
     | ablation.VALUES
@@ -242,5 +273,11 @@ VALUES = (
         "trained_plain": lambda: trained_on("owners_of_plain_recordings"),
         "example_computer": lambda: example("computer.flac"),
         "example_person": lambda: example("person.flac"),
+        "gain_svm": lambda: gain("campplus-svm"),
+        "gain_svdd": lambda: gain("deep-svdd"),
+        "slides_vote_gain": slides_vote_gain,
+        "submitted_threshold": submitted_threshold,
+        "submitted_called": submitted_called,
+        "oof_above_floor": oof_above_floor,
     }
 )

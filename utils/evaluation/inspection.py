@@ -77,7 +77,7 @@ def plot_confusion(axis, label, decisions) -> None:
     """Confusion matrix: clips of each class (rows) by decision (columns), counts and fractions."""
     counts = confusion_matrix(label, decisions, labels=list(plots.NAMES))
     fraction = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    axis.imshow(fraction, cmap="Greys", vmin=0, vmax=1.4)
+    axis.imshow(fraction, cmap="Greys", vmin=0, vmax=1.8)
     for (row, column), count in np.ndenumerate(counts):
         text = f"{count}\n{fraction[row, column]:.0%}"
         axis.text(column, row, text, ha="center", va="center", fontsize=13)

@@ -39,6 +39,11 @@ def test_prior() -> float:
     return counts["bona fide"] / counts.sum()
 
 
+def test_clips() -> int:
+    """How many clips mini's test has."""
+    return read("mini/breakdown").query("by == 'length'")["clips"].sum()
+
+
 def bonafide_sources() -> int:
     """How many sources the bona fide clips of mini's test come from."""
     table = read("mini/breakdown").query("by == 'system or source' and `class` == 'bona fide'")
@@ -204,11 +209,13 @@ def submitted_threshold() -> str:
     return f"{vote['thresholds'][vote['vote']]:.2f}"
 
 
-def submitted_called() -> str:
-    """Fraction of mini's test that the submission calls bona fide."""
+def submitted_clips() -> tuple[int, int]:
+    """Bona fide clips and spoofs of mini's test that the submission calls bona fide."""
     row = read("mini/results", index_col="model").loc[vote_of("mini")["vote"]]
-    prior = test_prior()
-    return f"{prior * row['recall'] + (1 - prior) * row['false_acceptance']:.2f}"
+    counts = read("mini/breakdown").query("by == 'length'").groupby("class")["clips"].sum()
+    rates = (("bona fide", row["recall"]), ("spoof", row["false_acceptance"]))
+    found, accepted = (round(counts[name] * rate) for name, rate in rates)
+    return found, accepted
 
 
 def oof_above_floor() -> str:
@@ -232,7 +239,7 @@ VALUES = (
         "pages_rows": lambda: result_rows("pages"),
         "mini_clips": lambda: f"{read('ablation/ablation')['clips'].iloc[0]:,}",
         "mini_groups": lambda: str(read("ablation/ablation")["groups"].iloc[0]),
-        "test_clips": lambda: str(read("mini/breakdown").query("by == 'length'")["clips"].sum()),
+        "test_clips": lambda: str(test_clips()),
         "bonafide_sources": lambda: str(bonafide_sources()),
         "test_floor": lambda: f"{floor(test_prior()):.3f}",
         "test_prior": lambda: f"{test_prior():.2f}",
@@ -277,7 +284,9 @@ VALUES = (
         "gain_svdd": lambda: gain("deep-svdd"),
         "slides_vote_gain": slides_vote_gain,
         "submitted_threshold": submitted_threshold,
-        "submitted_called": submitted_called,
+        "submitted_bonafide": lambda: str(sum(submitted_clips())),
+        "submitted_spoofs": lambda: str(submitted_clips()[1]),
+        "submitted_called": lambda: f"{sum(submitted_clips()) / test_clips():.2f}",
         "oof_above_floor": oof_above_floor,
     }
 )

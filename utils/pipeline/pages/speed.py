@@ -44,9 +44,9 @@ def rows() -> str:
     return "\n".join(lines)
 
 
-def operations() -> str:
-    """How many times fewer operations a clip of 4 s takes than one padded to 30 s."""
-    table = read("speed/operations", index_col="seconds").loc[4]
+def operations(seconds: int = 4) -> str:
+    """How many times fewer operations a clip takes than one padded to 30 s."""
+    table = read("speed/operations", index_col="seconds").loc[seconds]
     return f"{table['stock_all_gop'] / table['all_gop']:.1f}"
 
 
@@ -77,6 +77,33 @@ def growth() -> str:
     )
 
 
+def fraction() -> str:
+    """Fraction of the speed of matrix products that ours reaches, over the lengths of clips."""
+    reached = read("speed/operations")["fraction_of_matrix_speed"]
+    return f"{reached.min():.2f} to {reached.max():.2f}"
+
+
+def eight_gain() -> str:
+    """How many times as fast as float32 the fastest engine for eight bits is."""
+    seconds = read("speed/eight_bits", index_col="engine")["s_per_clip"]
+    return f"{seconds['float32, PyTorch'] / seconds.min():.1f}"
+
+
+def int8_gain() -> str:
+    """How many times as fast as fp32 Whisper of notebook 04 is in int8."""
+    rows = read("speed/precision").query("model == 'whisper-base'").set_index("precision")
+    return f"{rows['times_real_time']['int8'] / rows['times_real_time']['fp32']:.1f}"
+
+
+def small_to_large(table: str, name: str, column: str, small: str, large: str) -> str:
+    """How many times as fast as Whisper large Whisper small is."""
+    rows = read(table)
+    if "precision" in rows:
+        rows = rows[rows["precision"] == "fp32"]
+    speeds = rows.set_index(name)[column]
+    return f"{speeds[small] / speeds[large]:.1f}"
+
+
 def median(seconds: int, rival: str, column: str, task: str, digits: int, unit: float = 1) -> str:
     return f"{rounds(seconds, rival, column, task).median() / unit:.{digits}f}"
 
@@ -86,6 +113,25 @@ VALUES = {
     "speed_operations": operations,
     "speed_eight_bits": eight_bits,
     "speed_growth": growth,
+    "speed_operations_15": lambda: operations(15),
+    "speed_fraction": fraction,
+    "speed_eight_gain": eight_gain,
+    "speed_int8_gain": int8_gain,
+    "speed_ratio_4": lambda: ratio(4, "ours"),
+    "speed_ratio_int8_4": lambda: ratio(4, "ours, int8"),
+    "speed_ratio_step_4": lambda: ratio(4, "ours", "step"),
+    "speed_ratio_15": lambda: ratio(15, "ours"),
+    "speed_ratio_30": lambda: ratio(30, "ours"),
+    "speed_small_large": lambda: small_to_large(
+        "speed/hardware",
+        "model",
+        "times_real_time",
+        "whisper-small (random weights)",
+        "whisper-large-v3 (random weights)",
+    ),
+    "slides_small_large": lambda: small_to_large(
+        "slides", "system", "relative_speed", "Whisper small", "Whisper large"
+    ),
     "speed_ours_4": lambda: median(4, "ours", "times_real_time", "score", 0),
     "speed_int8_4": lambda: told(rounds(4, "ours, int8", "times_real_time"), 0),
     "speed_layers_4": lambda: median(4, "ours, int8, 3 layers", "times_real_time", "score", 0),

@@ -92,6 +92,7 @@ def tables(tmp_path, monkeypatch):
     """One table, `run/made.csv`, and a template that quotes it."""
     table = {"model": ["a", "b", "b two"], "against": ["", "a", "a"], "eer": [0.1, 0.25, 0.3]}
     frame = pd.DataFrame(table).assign(eer_low=0.05, eer_high=0.5, clips=1234, delta=-0.0312)
+    frame = frame.assign(delta_low=-0.1, delta_high=0.04)
     (tmp_path / "run").mkdir()
     frame.to_csv(tmp_path / "run" / "made.csv", index=False)
     monkeypatch.setattr(reading, "REFERENCE", tmp_path)
@@ -111,6 +112,7 @@ def tables(tmp_path, monkeypatch):
         ("run/made; b t*; eer in 100", "30 in 100"),
         ("run/made; b; clips ,d", "1,234"),
         ("run/made; b; delta +.2f", "−0.03"),
+        ("run/made; b; delta interval", "−0.031 [−0.100, +0.040]"),
     ],
 )
 def test_fields_are_filled_from_a_table(tables, field, expected):

@@ -57,7 +57,8 @@ def formatted(row: pd.Series, column: str, how: str) -> str:
     if how == "interval":
         of = f"{column}_" if f"{column}_low" in row else ""
         low, high = row[f"{of}low"], row[f"{of}high"]
-        return f"{value:.3f} [{low:.3f}, {high:.3f}]"
+        sign = "+" if "delta" in column else ""
+        return f"{value:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]".replace("-", "−")
     if how == "in 100":
         return f"{100 * value:.0f} in 100"
     if how.endswith("%"):

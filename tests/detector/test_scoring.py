@@ -145,6 +145,18 @@ def test_no_decision_where_there_is_a_warning(toy):
         assert not rows[0]["note"] and "clipped" in rows[1]["note"] and rows[1]["p_bona_fide"]
 
 
+def test_log_odds_of_files_are_those_of_their_rows(toy, tmp_path, monkeypatch):
+    monkeypatch.setattr(scoring.detector, "FOLDER", toy.folder)
+    files = [tmp_path / f"{number}.wav" for number in range(3)]
+    for file, wave in zip(files, (toy.waves[0], toy.waves[-1], np.zeros(RATE)), strict=True):
+        reading.write(file, wave.astype(np.float32), RATE)
+    opened = scoring.load_detector(toy.folder)
+    expected = [opened.logit(reading.read(file, RATE)) for file in files[:2]]
+    assert scoring.log_odds(files[:2]) == pytest.approx(expected, abs=0.01)
+    with pytest.raises(dsp.AudioError, match="2.wav"):
+        scoring.log_odds(files)
+
+
 def test_the_public_door_opens():
     from utils import predict
 

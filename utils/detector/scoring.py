@@ -18,6 +18,7 @@ import numpy as np
 from utils.audio import decoding, dsp
 from utils.audio.decoding import Recording
 from utils.detector import channels, detector, embedding
+from utils.detector.batch import batch_scoring
 
 COLUMNS = (
     "file",
@@ -184,6 +185,21 @@ class Scorer:
             "threshold_from": chosen,
             "detector": f"{NAME} {self.released.version[:12]}",
         }
+
+
+def log_odds(files: list[Path], label: str = "") -> np.ndarray:
+    """Log-odds of bona fide (N,) of recordings by the released detector, in parallel processes.
+
+    label: name on the progress bar. Raises AudioError, naming the file, for what has no score.
+    """
+    rows = batch_scoring.score_files(files, Scorer, (str(detector.FOLDER),), label=label)
+    p = []
+    for file, row in zip(files, rows, strict=True):
+        if not row.get("p_bona_fide"):
+            raise dsp.AudioError(f"{file}: {row['error'] or row['note']}")
+        p.append(float(row["p_bona_fide"]))
+    p = np.clip(p, 1e-6, 1 - 1e-6)  # rows have six digits
+    return np.log(p / (1 - p))
 
 
 def warnings(wave: np.ndarray, speaks: bool = True) -> list[str]:

@@ -57,6 +57,7 @@ PROFILES = {
             "01_eda": {"LID_CLIPS": 6, "COMPARE_CLIPS": 2},
             "02_sourcing": {"FOLDS": 2, "LEAST": 3},
             "05_one_class": {"BACKBONE": "ge2e", "DEPTHS": [0, 1, 2]},
+            "06_stacking": {"DETECTOR": True},
             "08_evaluation": {"BOOTSTRAPS": 50, "SPEED_CLIPS": 6, "HIDDEN_CLIPS": 3},
         },
     ),

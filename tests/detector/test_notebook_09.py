@@ -56,6 +56,13 @@ def test_the_card_is_what_its_tables_make(monkeypatch):
     assert card.text() == written
 
 
+def test_the_notebook_reads_what_its_tables_say():
+    """The same command would change no cell."""
+    notebook = nbformat.read(card.NOTEBOOK, as_version=4)
+    found = [cell["source"] for cell in notebook["cells"]]
+    assert [cell["source"] for cell in card.read(notebook)["cells"]] == found
+
+
 def test_the_card_says_what_the_scores_say():
     table, said = results.read(REFERENCE / "scores.csv"), detector.Detector().card
     found = results.rates(table, said["threshold"])

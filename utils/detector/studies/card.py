@@ -1,25 +1,30 @@
-"""The model card of the released detector, from the tables of its reference run.
+"""The model card of the released detector, and what notebook 09 reads from its reference run.
 
-    python -m utils.detector.studies.card      # outputs/reference/detector/README.md
+    python -m utils.detector.studies.card      # outputs/reference/detector/README.md, notebook 09
 
 The words are in `card.md` and `readings.md` beside this module; every number in braces comes from a
 table here or from `card_facts`, so that none can be stale.
 """
 
 import argparse
+import re
 import sys
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pandas as pd
 
 from utils import paths
 from utils.detector import detector
 from utils.detector.embedding import NARROW, WIDE
-from utils.detector.studies import card_facts, comparisons, results
+from utils.detector.studies import card_facts, results
 
 REFERENCE = paths.ROOT / "outputs" / "reference" / "detector"
+NOTEBOOK = paths.NOTEBOOKS / "09_detector.ipynb"
 TEMPLATE = Path(__file__).with_suffix(".md")
+AS_RELEASED = "as released (16 kHz head where there is sound)"
+READINGS = Path(__file__).with_name("readings.md")  # a paragraph for each cell that reads a table
 
 
 def with_interval(row: pd.Series, name: str = "eer") -> str:
@@ -46,7 +51,7 @@ def of_release(released: Path) -> dict:
     return {
         "encoders": card["encoders"],
         "heads_kb": f"{(released / 'heads.npz').stat().st_size / 1e3:.0f}",
-        "encoder_mb": f"{(released / 'encoder.onnx').stat().st_size / 1e6:.0f}",
+        "encoders_mb": f"{(released / 'encoders.onnx').stat().st_size / 1e6:.0f}",
         "clips": f"{trained['clips']:,}",
         "bonafide": f"{trained['bonafide']:,}",
         "spoofs": f"{trained['clips'] - trained['bonafide']:,}",
@@ -61,6 +66,7 @@ def of_release(released: Path) -> dict:
         "partly": card["partly_spoofed_recordings"],
         "windows_agree": ", ".join(f"{share:.1%} ({band})" for band, share in agree),
         "rbf_mb": f"{trained['clips'] * statistics * 4 / 1e6:.0f}",
+        "statistics": f"{statistics:,}",
     }
 
 
@@ -78,6 +84,9 @@ def of_quality(folder: Path) -> dict:
     errors = pd.read_csv(folder / "errors.csv").sort_values("errors", ascending=False)
 
     released = thresholds.loc["released"]
+
+    def eer(scored):
+        return f"{quality.loc[scored, 'eer']:.3f}"
 
     def counted(row):
         clips = f"{int(row['clips']):,} ({int(row['bonafide']):,})"
@@ -132,7 +141,17 @@ def of_studies(folder: Path) -> dict:
         for model, some in learning.groupby("model")
     }
     of_line = learning[learning["model"] == "line"].groupby("owners")["eer"].mean()
+    model_eers = candidates["eer"].map("{:.3f}".format)
     return {
+        "both_eer": model_eers["both encoders, a line"],
+        "campplus_eer": model_eers["CAM++ alone"],
+        "whisper_eer": model_eers["Whisper alone"],
+        "campplus_delta": difference(candidates.loc["CAM++ alone"]),
+        "rbf_delta": difference(candidates.loc["both encoders, RBF likeness"]),
+        "fewest_owners": of_line.index[0],
+        "fewest_eer": f"{of_line.iloc[0]:.3f}",
+        "most_owners": of_line.index[-1],
+        "most_eer": f"{of_line.iloc[-1]:.3f}",
         "candidate_rows": lines(
             candidates,
             lambda name, row: (name, with_interval(row), f"{row['auc']:.3f}", difference(row)),
@@ -157,7 +176,14 @@ def of_recordings(folder: Path) -> dict:
     of_speech = speech[speech["sound"] == "speech"].set_index("head")["share"]
     robustness = pd.read_csv(folder / "robustness.csv", index_col="condition")
     robustness = robustness.sort_values("eer", ascending=False)
+    changed = robustness.drop(index="as it is")
     return {
+        "robust_as_is": f"{robustness.loc['as it is', 'eer']:.3f}",
+        "robust_worst_eer": ", ".join(
+            f"{n} ({eer:.3f})" for n, eer in robustness["eer"][:3].items()
+        ),
+        "robust_quiet": difference(robustness.loc["40 dB quieter"]),
+        "robust_beyond": f"{(changed['delta_low'] > 0).sum()} of {len(changed)}",
         "segment_eer": f"{segments.loc['timeline', 'segment_eer']:.3f}",
         "segment_chance": f"{segments.loc['chance', 'segment_eer']:.3f}",
         "segment_f1": f"{segments.loc['timeline', 'f1_spoof']:.3f}",
@@ -230,7 +256,7 @@ def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m utils.detector.studies.card",
-        description="Write the model card from the tables of the detector's reference run.",
+        description="Write the model card, and numbers of notebook 09, from the reference run.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--folder", type=Path, default=REFERENCE, help="folder of the tables")
@@ -238,6 +264,10 @@ def main(argv: list[str] | None = None) -> int:
     with paths.whole(options.folder / "README.md") as temporary:
         temporary.write_text(text(options.folder), encoding="utf-8")
     print(options.folder / "README.md")
+    notebook = read(nbformat.read(NOTEBOOK, as_version=4), options.folder)
+    with paths.whole(NOTEBOOK) as temporary:
+        nbformat.write(notebook, temporary)
+    print(NOTEBOOK)
     return 0
 
 

@@ -245,6 +245,7 @@ def of_releases(external: pd.Series, owners: int) -> dict:
         "release_rows": rows(cells),
         "external_eer": f"{eer:.3f}",
         "external_auc": f"{external['auc']:.3f}",
+        "external_ece": f"{external['ece']:.3f}",
         "external_clips": int(external["clips"]),
         "external_owners": int(external["owners"]),
     }

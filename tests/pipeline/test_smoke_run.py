@@ -66,7 +66,7 @@ def test_the_executed_notebooks_show_every_figure_that_they_save(smoke_run):
 def test_all_models_of_the_run_are_members_of_its_stack(smoke_run):
     file = smoke_run.home / "outputs" / "smoke" / "stack" / "importances.csv"
     gains = pd.read_csv(file, index_col="member")
-    assert set(gains.index) == {"ge2e", "ge2e-svm", "deep-svdd"}
+    assert set(gains.index) == {"ge2e", "ge2e-svm", "deep-svdd", "detector"}
     assert np.allclose(gains.sum(), 1, atol=1e-3)
 
 

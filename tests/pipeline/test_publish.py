@@ -125,11 +125,12 @@ def test_more_than_the_limit_is_not_written_and_old_pages_stay(page, tmp_path, c
     assert old.read_text() == page
 
 
-def test_pages_of_notebooks_that_are_gone_go_too(page, run, tmp_path):
+def test_pages_of_notebooks_that_are_gone_go_too_and_nothing_else(page, run, tmp_path):
+    folder = tmp_path / "reference" / "tiny" / "html"
+    (folder / "mine.txt").write_text("stays")
     (run / "notebooks" / "01_a.ipynb").rename(run / "notebooks" / "02_a.ipynb")
     assert publish.main(["tiny"]) == 0
-    pages = (tmp_path / "reference" / "tiny" / "html").iterdir()
-    assert [page.name for page in pages] == ["02_a.html"]
+    assert sorted(file.name for file in folder.iterdir()) == ["02_a.html", "mine.txt"]
 
 
 def test_what_did_not_run_to_its_end_is_refused(run, tmp_path, capsys):

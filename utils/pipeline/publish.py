@@ -14,7 +14,6 @@ import html
 import io
 import os
 import re
-import shutil
 import sys
 from pathlib import Path
 
@@ -176,7 +175,8 @@ def publish(run: Path, target: Path, competition: Path, limit_mb: float = LIMIT_
     if sum(sizes.values()) > limit_mb:
         largest = ", ".join(f"{name} {size:.1f}" for name, size in sizes.items())
         raise NotPublished(f"{sum(sizes.values()):.1f} MB are more than {limit_mb} MB: {largest}")
-    shutil.rmtree(target, ignore_errors=True)
+    for old in target.glob("*.html"):
+        old.unlink()
     for page, text in pages.items():
         with paths.whole(page) as part:
             part.write_text(text, encoding="utf-8")

@@ -189,7 +189,9 @@ def plot_breakdown(axis, table: pd.DataFrame) -> None:
             label=plots.NAMES[one],
         )
     axis.set_yticks(list(height.values()), names, fontsize=9)
-    axis.set(xlim=(0, 1.02), xlabel="decided rightly (95 % interval)")
+    axis.set(
+        xlim=(0, 1.02), ylim=(0.4, len(values) + 0.6), xlabel="decided rightly (95 % interval)"
+    )
 
 
 # ---------------------------------------------------------------- what a model looks at

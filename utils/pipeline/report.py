@@ -66,7 +66,8 @@ def _read(run: Path, name: str) -> pd.DataFrame | None:
 
 def _table(rows: pd.DataFrame, chosen: str = "") -> str:
     """A table that scrolls inside the page. chosen: value of the first column of a bold row."""
-    text = rows.to_html(index=False, border=0, float_format="{:.3f}".format, na_rep="")
+    with pd.option_context("display.max_colwidth", None):  # long cells are not cut
+        text = rows.to_html(index=False, border=0, float_format="{:.3f}".format, na_rep="")
     if chosen:
         cell = f"<td>{html.escape(chosen)}</td>"
         lines = text.split("\n")
@@ -209,8 +210,9 @@ def _title(page: Path) -> str:
     notebook = page.with_suffix(".ipynb")
     if not notebook.exists():
         return ""
-    first = json.loads(notebook.read_text(encoding="utf-8"))["cells"][0]
-    return "".join(first["source"]).splitlines()[0].lstrip("# 0123456789.")
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    lines = "".join(cells[0]["source"]).splitlines() if cells else []
+    return lines[0].lstrip("# 0123456789.") if lines and lines[0].startswith("#") else ""
 
 
 def _notebooks(run: Path) -> list[str]:

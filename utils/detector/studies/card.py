@@ -244,7 +244,10 @@ def read(notebook: nbformat.NotebookNode, folder: Path = REFERENCE) -> nbformat.
     """
     paragraphs = READINGS.read_text(encoding="utf-8").strip().format(**values(folder)).split("\n\n")
     for paragraph in paragraphs:
-        begins = re.match(r"Reference run \([^)]*\)", paragraph)[0]
+        found = re.match(r"Reference run \([^)]*\)", paragraph)
+        if not found:
+            raise ValueError(f"{READINGS.name}: a paragraph begins otherwise: {paragraph[:60]!r}")
+        begins = found[0]
         cells = [cell for cell in notebook["cells"] if cell["source"].startswith(begins)]
         if len(cells) != 1:
             raise ValueError(f"{len(cells)} cells begin with {begins!r}, expected 1")

@@ -240,7 +240,7 @@ def of_releases(external: pd.Series, owners: int) -> dict:
             cells.append((str(count), *said))
     eer, low, high = (external[name] for name in ("eer", "eer_low", "eer_high"))
     now = f"**{owners:,}**", f"{eer:.3f} [{low:.3f}, {high:.3f}]", f"{external['auc']:.3f}"
-    cells.append((*now, f"this release; {CHANGES.get(owners, 'more owners')}"))
+    cells.append((*now, f"this release; {CHANGES[owners]}"))
     return {
         "release_rows": rows(cells),
         "external_eer": f"{eer:.3f}",

@@ -54,6 +54,8 @@ def row_of(name: str, keys: list[str]) -> pd.Series:
 def formatted(row: pd.Series, column: str, how: str) -> str:
     """A cell in words: `.3f`, `+.3f`, `,d`, `0%`, `in 100` (5 in 100) or `interval`."""
     value = row[column]
+    if pd.isna(value):
+        raise KeyError(f"{column} is empty")
     if how == "interval":
         of = f"{column}_" if f"{column}_low" in row else ""
         low, high = row[f"{of}low"], row[f"{of}high"]
@@ -73,7 +75,10 @@ def filled(field: str) -> str:
     """What stands for a field. Raises KeyError if the table, row or column is not there."""
     words = [word.strip() for word in field.split(";")]
     if len(words) == 1:
-        return str(values.VALUES[words[0]]())
+        made = str(values.VALUES[words[0]]())
+        if re.search(r"\bnan\b", made):
+            raise KeyError(f"{words[0]} holds a number that is not there")
+        return made
     found = FORMAT.fullmatch(words[-1])
     column, how = found.groups() if found else (words[-1], ".3f")
     return formatted(row_of(words[0], words[1:-1]), column, how)

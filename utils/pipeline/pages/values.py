@@ -133,8 +133,8 @@ def prior_estimate(which: str) -> str:
 
 def test_clips_of(lengths: str) -> str:
     """Clips of mini's test of these lengths, as `breakdown.csv` names them."""
-    table = read("mini/breakdown").query("by == 'length'")
-    return str(table.loc[table["value"] == lengths, "clips"].sum())
+    table = read("mini/breakdown").query("by == 'length'").set_index("value")
+    return str(table.loc[[lengths], "clips"].sum())
 
 
 def trained_by_plan() -> tuple[set, set]:

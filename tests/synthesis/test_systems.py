@@ -21,6 +21,7 @@ VOCODERS = (
     "griffin-lim",
     "pitch-shift",
     "speed-up",
+    "sinusoidal",
     "psola",
     "lpc",
 )

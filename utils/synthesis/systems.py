@@ -101,6 +101,9 @@ SYSTEMS = {
     "melgan": System(
         "ttskit", "vocoder", ("any",), "MIT classifier", ("ttskit",), vocoders.load_melgan
     ),
+    "melgan-vc": System(
+        "ttskit", "vocoder", ("any",), "MIT classifier", ("ttskit",), vocoders.load_melgan_vc
+    ),
     "world": System("world", "vocoder", ("any",), "MIT", (), vocoders.load_world(1.0)),
     "world-vc": System("world", "vocoder", ("any",), "MIT", (), vocoders.load_world(1.18)),
     "world-monotone": System(
@@ -113,6 +116,7 @@ SYSTEMS = {
     "mel-griffin-lim": System(
         "griffin-lim", "vocoder", ("any",), "ISC", (), vocoders.load_mel_griffin_lim
     ),
+    "sinusoidal": System("sinusoid", "vocoder", ("any",), "ours", (), vocoders.load_sinusoidal),
     "psola": System(
         "praat", "vocoder", ("any",), "GPL-3", (), vocoders.load_praat("overlap-add", 1.25)
     ),

@@ -9,6 +9,8 @@ from utils.audio.dsp import resample
 from utils.sources.registry import fetch
 from utils.synthesis.base import onnx_session
 
+PARTIALS = 40
+
 
 def vocoder_log_mel(wave: np.ndarray, rate: int) -> np.ndarray:
     """Log-mel spectrogram as HiFi-GAN and MelGAN expect it, float32 (80, frames).
@@ -58,6 +60,16 @@ def load_melgan(seed: int):
 
     def make(clip):
         return vocode(vocoder_log_mel(*clip)), 22050
+
+    return make
+
+
+def load_melgan_vc(seed: int):
+    """Voice conversion: Praat lowers the pitch, MelGAN speaks. Output 22.05 kHz."""
+    convert, vocode = load_praat("overlap-add", 0.85)(seed), load_melgan(seed)
+
+    def make(clip):
+        return vocode(convert(clip))
 
     return make
 
@@ -196,5 +208,34 @@ def load_speed_up(seed: int):
 
     def make(clip):
         return resample(resample(*clip, 16000), 16000, 13333), 16000
+
+    return make
+
+
+def load_sinusoidal(seed: int):
+    """Sum of at most `PARTIALS` sinusoids, the peaks of the spectrum (McAulay and Quatieri 1986).
+
+    Phases are not kept: those of a frame go on from the frame before. Output 16 kHz.
+    """
+    size, hop = 512, 160
+    window = np.hanning(size + 1)[:-1]
+    time = np.arange(-size // 2, size // 2) / 16000
+
+    def make(clip):
+        wave = np.pad(resample(*clip, 16000).astype(np.float64), size // 2)
+        result, covered = np.zeros(len(wave) + size), np.zeros(len(wave) + size)
+        phase = np.random.default_rng(seed).uniform(0, 2 * np.pi, size // 2 + 1)
+        frequency = np.arange(size // 2 + 1) * 16000 / size
+        for start in range(0, len(wave) - size + 1, hop):
+            spectrum = np.abs(np.fft.rfft(wave[start : start + size] * window)) * 2 / window.sum()
+            phase = (phase + 2 * np.pi * frequency * hop / 16000) % (2 * np.pi)
+            middle = spectrum[1:-1]
+            peaks = 1 + np.flatnonzero((middle > spectrum[:-2]) & (middle >= spectrum[2:]))
+            peaks = peaks[np.argsort(-spectrum[peaks], kind="stable")[:PARTIALS]]
+            angles = 2 * np.pi * np.outer(time, frequency[peaks]) + phase[peaks]
+            result[start : start + size] += window * (np.cos(angles) @ spectrum[peaks])
+            covered[start : start + size] += window
+        result /= np.maximum(covered, 0.1)
+        return result[size // 2 : len(wave) - size // 2].astype(np.float32), 16000
 
     return make

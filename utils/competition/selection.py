@@ -15,6 +15,11 @@ from utils.synthesis import base, systems
 
 SEED = 2024
 MIN_S, MAX_S = 1.0, 15.0  # the competition's clips last 1.2 to 9.3 s; the finalist cuts at 15 s
+SPOKEN_S = (
+    1.5,
+    7.0,
+)  # a clip of text-to-speech has as many lines as last so long, or a little more
+LETTERS = {"en": 14, "zh": 4.5}  # a second, roughly; those of English stand for all others
 # Clips per synthesis job: a kill costs seconds only, and opening a model still pays.
 JOB_CLIPS = 12
 
@@ -104,11 +109,14 @@ def choose_bonafide(split: str, plan: Plan, skipped: list) -> dict[Clip, tuple[n
     """
     chosen: dict[Clip, tuple[np.ndarray, int]] = {}
     seen: set[bytes] = set()
+    read_source, recordings = "", []
     for source, group, wanted in parallel.progress(
         plan.bonafide, f"read {split}", unit="source", disable=len(plan.bonafide) < 25
     ):
         count = 0
-        for recording in real_speech.recordings(source, SEED):
+        if source != read_source:
+            read_source, recordings = source, real_speech.recordings(source, SEED)
+        for recording in recordings:
             if count == wanted:
                 break
             if group and recording.group != group:
@@ -170,25 +178,32 @@ def spoof_jobs(
     split: str, plan: Plan, bonafide: dict
 ) -> list[tuple[str, list[tuple[Clip, object]]]]:
     """Synthesis jobs of at most `JOB_CLIPS` clips: (system, [(clip to be, item for its maker)])."""
-    work: dict[tuple[str, str], list] = {}  # (system, voice) → clips and items
-    for system, count in plan.vocoded:
-        work.setdefault((system, ""), []).extend(_vocoded(split, system, count, bonafide))
+    work: dict[str, list] = {}  # system → clips and items
+    for system, language, count in plan.vocoded:
+        made = _vocoded(split, system, language, count, bonafide)
+        work.setdefault(system, []).extend(made)
     for system, language, voice, count in plan.tts:
         lines = _spoken(split, plan, system, language, voice, count)
-        work.setdefault((system, voice), []).extend(lines)
+        work.setdefault(system, []).extend(lines)
     return [
         (system, items[start : start + JOB_CLIPS])
-        for (system, _), items in work.items()
+        for system, items in work.items()
         for start in range(0, len(items), JOB_CLIPS)
     ]
 
 
-def _vocoded(split: str, system: str, count: int, bonafide: dict) -> list[tuple[Clip, tuple]]:
-    """Clips that `system` makes of at most `count` random bona fide clips per language."""
+def _vocoded(
+    split: str, system: str, wanted: str, count: int, bonafide: dict
+) -> list[tuple[Clip, tuple]]:
+    """Clips that `system` makes of at most `count` random bona fide clips of the language `wanted`.
+
+    "*" stands for each language.
+    """
     entry = systems.SYSTEMS[system]
     by_language: dict[str, list[Clip]] = {}
     for clip in sorted(bonafide, key=lambda clip: clip.id):
-        by_language.setdefault(clip.language, []).append(clip)
+        if wanted in ("*", clip.language):
+            by_language.setdefault(clip.language, []).append(clip)
     work = []
     for language, originals in sorted(by_language.items()):
         order = parallel.seeded_rng(SEED, split, system, language).permutation(len(originals))
@@ -212,14 +227,17 @@ def _vocoded(split: str, system: str, count: int, bonafide: dict) -> list[tuple[
 def _spoken(
     split: str, plan: Plan, system: str, language: str, voice: str, count: int
 ) -> list[tuple[Clip, base.Line]]:
-    """Clips of `count` lines in random order that `voice` says; "*" stands for numbered voices."""
+    """`count` clips of one or more lines that `voice` says; "*" stands for numbered voices."""
     entry, lines = systems.SYSTEMS[system], _lines(split, language)
-    order = parallel.seeded_rng(SEED, split, system, language, voice).permutation(len(lines))
-    work = []
-    for number in range(count):
-        text = lines[order[number % len(lines)]]
+    rng = parallel.seeded_rng(SEED, split, system, language, voice)
+    order = [lines[number] for number in rng.permutation(len(lines))]
+    work, said = [], 0
+    for _ in range(count):
         # once all lines are said, the fifth voice after the last one says them again
-        name = str(1 + number // len(lines) * 5) if voice == "*" else voice
+        name = str(1 + said // len(lines) * 5) if voice == "*" else voice
+        letters, text = rng.uniform(*SPOKEN_S) * LETTERS.get(language, LETTERS["en"]), ""
+        while len(text) < letters:
+            text, said = f"{text} {order[said % len(lines)]}".strip(), said + 1
         speaker = f"{system}-{name}"
         clip = Clip(
             split=split,

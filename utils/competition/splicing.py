@@ -42,9 +42,9 @@ def make_splices(
 ) -> tuple[dict[Clip, tuple[np.ndarray, int]], dict[str, list[Span]]]:
     """Clips of two or three parts; the label is 0 if any part is spoofed.
 
-    In training all parts are of one group, so that groups stay whole in folds; in the test any
-    clips are joined. Returns ({clip: (wave, rate)}, {clip id: spans of its spoofed parts}); missing
-    clips are appended to `skipped`.
+    All parts are of one language. In training they are of one group, so that groups stay whole in
+    folds; in the test any clips are joined. Returns ({clip: (wave, rate)}, {clip id: spans of its
+    spoofed parts}); missing clips are appended to `skipped`.
     """
     rng = parallel.seeded_rng(SEED, split, "splices")
     chooser = _Chooser(split, bonafide, spoof, rng)
@@ -89,14 +89,15 @@ class _Chooser:
         self.mates = self._by_group(self.bonafide)
         self.spoofs = self._by_group(sorted(spoofs, key=lambda clip: clip.id))
 
-    def _by_group(self, clips: list[Clip]) -> dict[str, list[Clip]]:
-        groups: dict[str, list[Clip]] = {}
+    def _by_group(self, clips: list[Clip]) -> dict[tuple[str, str], list[Clip]]:
+        groups: dict[tuple[str, str], list[Clip]] = {}
         for clip in clips:
             groups.setdefault(self._group(clip), []).append(clip)
         return groups
 
-    def _group(self, clip: Clip) -> str:
-        return "" if self.across_groups else clip.group
+    def _group(self, clip: Clip) -> tuple[str, str]:
+        """What all parts share: the language (so that it tells nothing), in training the group."""
+        return "" if self.across_groups else clip.group, clip.language
 
     def choose(self, with_spoof: bool) -> tuple[Clip, list[Clip]]:
         """A bona fide clip whose group the splice gets, and two or three parts in random order.

@@ -31,15 +31,15 @@ TEST, EXTERNAL = "test", "external"
 PROTOCOLS = (OUT_OF_FOLD, FAMILIES, CORPORA, TEST, EXTERNAL)
 FOLDS = 4
 LEAST = 10  # clips that a family needs for an error rate of its own
-
-
 FAMILY_NAMES = {  # family of the mini competition → how names of systems elsewhere tell of it
     "hifigan": "hi-?fi",
     "griffin-lim": r"griffin|\bgl\b",
     "world": r"\bworld\b|merlin",
+    **{name: name for name in ("sinusoid", "diphone", "clustergen")},
     "kokoro": "kokoro|hibari",
     "espeak": "espeak",
     "pico": r"\bpico",
+    "articulatory": "articulat|gnuspeech",
     "vits": r"\bvits|piper",
     "ttskit": "mel-?gan|mellotron",
     "praat": "psola|praat",
@@ -67,8 +67,8 @@ def load_clips(competition: str, external: str = "") -> tuple[pd.DataFrame, list
         tables.append(key.assign(**more, group=owner))
     clips = pd.concat(tables, ignore_index=True)
     made_by = clips["system"].str.split("+").str[-1]
-    family_of = dict(zip(tables[0]["system"], tables[0]["family"], strict=True))
-    family_of |= dict(zip(tables[1]["system"], tables[1]["family"], strict=True))
+    built = pd.concat(tables[:2])
+    family_of = dict(zip(built["system"], built["family"], strict=True))
     clips["family"] = made_by.map(family_of).fillna(made_by)
     return clips, [reading.read(path) for path in clips["path"]]
 

@@ -1,8 +1,10 @@
 """Splices of bona fide and spoofed clips, and where their spoofed parts lie."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from utils.audio import dsp
 from utils.competition import plans, selection, splicing
@@ -60,6 +62,19 @@ def test_splices_keep_their_spoofed_part(speechlike):
         assert len(clip.made_from.split()) == 2  # no part was lost
         assert bool(spans[clip.id]) == (clip.label == 0)
         assert all(end - start > 0.5 for start, end in spans[clip.id])
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_splices_stay_in_one_language(split, speechlike):
+    bonafide, spoof = {}, {}
+    for number, language in enumerate(["en", "es"] * 4):
+        original = replace(clip_of(1, f"r{number}"), language=language)
+        bonafide[original] = speechlike, 8000
+        vocoded = replace(clip_of(0, original.id, "world"), language=language)
+        spoof[vocoded] = speechlike[::-1].copy(), 8000
+    plan = plans.Plan((), (), (), (5, 5), 0, ("pcm",))
+    made, _ = splicing.make_splices(split, plan, bonafide, spoof, [])
+    assert {clip.language for clip in made} == {"en", "es"} and len(made) == 10
 
 
 def test_splices_that_cannot_be_made_are_reported(speechlike):

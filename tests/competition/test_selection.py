@@ -1,6 +1,7 @@
 """Which clips are synthesised: of which language, how many lines, by how many voices."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -40,6 +41,16 @@ def test_clips_are_vocoded_in_one_language_or_in_each():
     each = selection.spoof_jobs("train", plan_of(vocoded=(("world", "*", 2),)), bonafide)
     assert Counter(clip.language for clip in clips_of(one)) == {"en": 2}
     assert Counter(clip.language for clip in clips_of(each)) == {"en": 2, "es": 2}
+
+
+def test_every_group_is_vocoded_before_one_is_vocoded_twice():
+    clips = [
+        replace(clip, group="few" if number % 4 == 0 else "many", made_from=f"r{number}")
+        for number, clip in enumerate(bonafide_of(*["en"] * 12))
+    ]
+    bonafide = dict.fromkeys(clips, (np.zeros(8), 8000))
+    jobs = selection.spoof_jobs("train", plan_of(vocoded=(("world", "en", 6),)), bonafide)
+    assert Counter(clip.group for clip in clips_of(jobs)) == {"few": 3, "many": 3}
 
 
 def test_a_clip_of_text_to_speech_has_whole_lines_and_none_is_said_twice(lines):

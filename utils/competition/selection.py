@@ -192,9 +192,9 @@ def spoof_jobs(
 def _vocoded(
     split: str, system: str, wanted: str, count: int, bonafide: dict
 ) -> list[tuple[Clip, tuple]]:
-    """Clips that `system` makes of at most `count` random bona fide clips of the language `wanted`.
+    """Clips that `system` makes of at most `count` bona fide clips of the language `wanted`.
 
-    "*" stands for each language.
+    "*" stands for each language. The clips are random ones, of all groups alike.
     """
     entry = systems.SYSTEMS[system]
     by_language: dict[str, list[Clip]] = {}
@@ -204,7 +204,7 @@ def _vocoded(
     work = []
     for language, originals in sorted(by_language.items()):
         order = parallel.seeded_rng(SEED, split, system, language).permutation(len(originals))
-        for original in (originals[number] for number in order[:count]):
+        for original in _in_turns([originals[number] for number in order])[:count]:
             clip = Clip(
                 split=split,
                 label=0,
@@ -219,6 +219,15 @@ def _vocoded(
             )
             work.append((clip, bonafide[original]))
     return work
+
+
+def _in_turns(clips: list[Clip]) -> list[Clip]:
+    """The clips in an order in which every group has its turn before one has its next."""
+    turn: dict[str, int] = {}
+    ranks = {}
+    for clip in clips:
+        ranks[clip] = turn[clip.group] = turn.get(clip.group, -1) + 1
+    return sorted(clips, key=ranks.__getitem__)
 
 
 def _spoken(

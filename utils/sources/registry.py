@@ -11,7 +11,8 @@ it is whole and verified.
   and apt checks the archive's signature. We pin the sha256 of the *files taken* from them: a
   rebuild under another distribution is accepted if, and only if, its content is the same.
 
-All clients use the mirror that the user's machine is set up for (npm: NPM_CONFIG_REGISTRY).
+All clients use the mirror that the user's machine is set up for (npm: NPM_CONFIG_REGISTRY, source
+archives: PIP_INDEX_URL).
 """
 
 import csv

@@ -2,7 +2,7 @@
 
 `competition.build` builds one of `PLANS`. The test of `full` is the test of `mini`, clip for clip,
 so that models with more training data can be compared on the same clips: whatever that test keeps
-for itself (systems, speakers, one voice of Kokoro) stays out of both training sets.
+for itself (systems, speakers) stays out of both training sets.
 """
 
 import itertools

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from utils.competition import plans, selection
+from utils.sources.real_speech import Recording
 
 
 @pytest.fixture
 def lines(monkeypatch):
-    """The sentences of every language: 40 of 40 letters."""
-    found = [f"line {number:02d} ".ljust(39, "x") + "." for number in range(40)]
+    """The sentences of every language: 200 of 40 letters."""
+    found = [f"line {number:03d} ".ljust(39, "x") + "." for number in range(200)]
     monkeypatch.setattr(selection.real_speech, "sentences", lambda language: found)
     return found
 
@@ -60,13 +61,43 @@ def test_a_clip_of_text_to_speech_has_whole_lines_and_none_is_said_twice(lines):
     for voice in ("espeak-en", "espeak-fr"):
         texts = [clip.made_from for clip in clips_of(jobs) if clip.speaker == voice]
         said = [line for text in texts for line in text.replace(". ", ".|").split("|")]
-        assert len(said) == len(set(said)) and set(said) <= set(lines[:20])
-        longest = selection.SPOKEN_S[1] * selection.LETTERS["en"] + 41
+        assert len(said) == len(set(said)) and set(said) <= set(lines[:100])
+        longest = selection.JOINED_S * selection.LETTERS["en"] + 41
         assert len({len(text) for text in texts}) > 1
         assert all(len(text) <= longest for text in texts)
 
 
 def test_numbered_voices_change_when_all_lines_are_said(lines):
-    plan = plan_of(tts=(("mellotron", "ru", "*", 30),))
+    plan = plan_of(tts=(("mellotron", "ru", "*", 80),))
     speakers = {clip.speaker for clip in clips_of(selection.spoof_jobs("train", plan, {}))}
     assert {"mellotron-1", "mellotron-6"} <= speakers
+
+
+def read_of(*speakers):
+    """A recording of 4 s by each of these, with its wave at 8 kHz."""
+    return [
+        (Recording("src", f"{n}", "en", who, who, None), np.full(32000, 0.1, np.float32), 8000)
+        for n, who in enumerate(speakers)
+    ]
+
+
+def keys_of(lists):
+    return [[recording.key for recording, *_ in parts] for parts in lists]
+
+
+def test_recordings_of_one_speaker_are_joined_while_enough_are_left():
+    rng = np.random.default_rng(0)
+    keys = keys_of(selection._joined(read_of(*["a"] * 40), 10, rng))
+    used = [key for parts in keys for key in parts]
+    assert len(keys) == 10 and len(used) == len(set(used))
+    assert {1, 2} < {len(parts) for parts in keys}
+    assert max(len(parts) for parts in keys) * 4 <= selection.JOINED_S
+    assert all(len(parts) == 1 for parts in keys_of(selection._joined(read_of(*"ababa"), 5, rng)))
+    mixed = keys_of(selection._joined(read_of(*"abababab"), 3, rng))
+    assert all(len({int(key) % 2 for key in parts}) == 1 for parts in mixed)
+
+
+def test_one_drawn_length_in_thirty_is_beyond_the_cut_of_the_slides():
+    rng = np.random.default_rng(0)
+    drawn = np.array([selection.drawn_s(rng) for _ in range(20000)])
+    assert 0.02 < (drawn > 15).mean() < 0.06 and drawn.max() <= selection.JOINED_S

@@ -1,6 +1,6 @@
 """Build a competition from registry packages, in the official layout.
 
-    inputs/<name>/{train,test}/<md5>.wav    8 kHz mono PCM16, 1 to 15 s
+    inputs/<name>/{train,test}/<md5>.wav    8 kHz mono PCM16, 1 to 20 s
     inputs/<name>/train_label.txt           `<md5>.wav, 1`, no header (1 bona fide, 0 spoof)
     inputs/<name>/train_meta.csv            what is known of each training clip
     inputs/<name>/test_files.txt            names of the test clips, so that a lost one is noticed

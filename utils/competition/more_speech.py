@@ -12,7 +12,7 @@ from utils.competition.plans import PLANS, Plan
 
 
 def more_bonafide(
-    train: pd.DataFrame, seed: int, competition: str = "mini", times: int = 3
+    train: pd.DataFrame, seed: int, competition: str = "mini", times: int = 2
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """Further bona fide clips of the sources and speakers of a competition's training clips.
 
@@ -22,20 +22,23 @@ def more_bonafide(
         train: the competition's train_meta.csv.
         seed: of noise and channel.
         competition: name of its plan.
-        times: up to this many times the plan's clips are read of each source, those of `train`
-            among them.
+        times: up to this many times the plan's clips are chosen of each source.
     Returns waves (float32, 8 kHz) and for each a bona fide row of `train` with the same group,
     (M,). None of them is a recording of `train`.
     """
     plan = PLANS[competition]["train"]
-    chosen = sorted(_chosen(plan, times).items(), key=lambda pair: pair[0].id)
-    at_8k = {clip: dsp.trim(dsp.resample(*wave, dsp.RATE)) for clip, wave in chosen}
-    known = set(train["made_from"])
     recorded = train[train["label"] == 1]  # a spoof does not train where its family is left out
+    known = frozenset(
+        (clip.source, key)
+        for clip in recorded.itertuples()
+        for key in clip.made_from.split(selection.JOIN)
+    )
+    chosen = sorted(_chosen(plan, times, known).items(), key=lambda pair: pair[0].id)
+    at_8k = {clip: dsp.trim(dsp.resample(*wave, dsp.RATE)) for clip, wave in chosen}
     row_of_group = recorded.reset_index().groupby("group")["index"].first()
     waves, rows = [], []
     for clip, wave in at_8k.items():
-        if clip.made_from in known or clip.group not in row_of_group:
+        if clip.group not in row_of_group:
             continue
         rng = parallel.seeded_rng(seed, "more real", clip.id)
         if rng.random() < plan.noisy:
@@ -48,14 +51,16 @@ def more_bonafide(
     return waves, np.array(rows)
 
 
-def _chosen(plan: Plan, times: int) -> dict[selection.Clip, tuple[np.ndarray, int]]:
-    """`times` as many clips of each source as the plan has, or all where there are fewer."""
+def _chosen(
+    plan: Plan, times: int, known: frozenset[tuple[str, str]]
+) -> dict[selection.Clip, tuple[np.ndarray, int]]:
+    """`times` as many new clips of each source as the plan has, or all where there are fewer."""
     chosen = {}
     for source, group, count in plan.bonafide:
         wanted = replace(plan, bonafide=((source, group, count and times * count),))
         everything = replace(plan, bonafide=((source, group, None),))
         try:
-            chosen |= selection.choose_bonafide("train", wanted, [])
+            chosen |= selection.choose_bonafide("train", wanted, [], known)
         except ValueError:
-            chosen |= selection.choose_bonafide("train", everything, [])
+            chosen |= selection.choose_bonafide("train", everything, [], known)
     return chosen

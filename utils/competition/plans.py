@@ -43,7 +43,7 @@ class Plan:
     noisy: float
     codecs: tuple[str, ...]
     loss: float = 0.1
-    seconds: tuple[float, float] = (1.2, 9.5)
+    seconds: tuple[float, float] = (1.2, 18.0)
     music: str = ""
     ties: tuple = ()
     lenient: bool = False

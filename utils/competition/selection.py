@@ -11,64 +11,21 @@ from utils import parallel
 from utils.audio import dsp
 from utils.competition.plans import Plan
 from utils.sources import real_speech
+from utils.sources.speech import lengths
+from utils.sources.speech.own_lines import OWN_LINES
 from utils.synthesis import base, systems
 
 SEED = 2024
-MIN_S, MAX_S = 1.0, 15.0  # the competition's clips last 1.2 to 9.3 s; the finalist cuts at 15 s
-SPOKEN_S = (0.5, 4.5)  # a clip of text-to-speech has as many lines as it takes to last so long
+MIN_S, MAX_S = 1.0, 20.0  # the finalist cuts at 15 s, so some clips must be longer
+# Lengths of clips are drawn from a log-normal distribution: one in thirty lasts over 15 s.
+MEDIAN_S, SPREAD = 5.5, 0.55
+JOIN = " + "  # between the keys of recordings that are joined
+SPARE = 5  # times the recordings that a plan wants are read, to join some
+JOINED_S = 18.0  # recordings of one speaker are joined up to this length
+LINE_S = 2.0  # half of a line, by which a clip of text-to-speech outlasts the length drawn
 LETTERS = {"en": 14, "zh": 4.5}  # a second, roughly; those of English stand for all others
 # Clips per synthesis job: a kill costs seconds only, and opening a model still pays.
 JOB_CLIPS = 12
-
-# Lines of our own where no package of a plan holds text: Marathi, Telugu, and Mandarin for the test
-# (any voice may say these).
-OWN_LINES = {
-    "zh": (
-        "今天天气很好，我们去公园散步。",
-        "请在听到提示音以后留言。",
-        "这本书是我昨天在书店买的。",
-        "他每天早上六点起床跑步。",
-        "火车将在十分钟以后到站。",
-        "你能帮我打开窗户吗？",
-        "我们下个星期要去北京出差。",
-        "这道菜的味道非常特别。",
-        "孩子们在院子里高兴地唱歌。",
-        "您拨打的电话暂时无法接通。",
-        "医生让他多喝水，早点休息。",
-        "这座桥是一百年前修建的。",
-        "晚上八点我们在门口见面。",
-        "她的声音听起来很熟悉。",
-        "请把这份文件交给经理。",
-    ),
-    "mr": (
-        "आज हवामान खूप छान आहे, आपण बागेत फिरायला जाऊ.",
-        "कृपया आवाज ऐकल्यानंतर निरोप ठेवा.",
-        "हे पुस्तक मी काल दुकानातून विकत घेतले.",
-        "तो रोज सकाळी सहा वाजता उठून धावायला जातो.",
-        "गाडी दहा मिनिटांत स्थानकावर पोहोचेल.",
-        "तुम्ही माझ्यासाठी खिडकी उघडाल का?",
-        "पुढच्या आठवड्यात आम्हाला पुण्याला जायचे आहे.",
-        "या भाजीची चव फारच वेगळी आहे.",
-        "मुले अंगणात आनंदाने गाणी म्हणत आहेत.",
-        "डॉक्टरांनी त्याला भरपूर पाणी प्यायला सांगितले.",
-        "हा पूल शंभर वर्षांपूर्वी बांधला होता.",
-        "रात्री आठ वाजता आपण दारात भेटू.",
-    ),
-    "te": (
-        "ఈ రోజు వాతావరణం చాలా బాగుంది, మనం తోటకు వెళ్దాం.",
-        "దయచేసి శబ్దం విన్న తర్వాత సందేశం ఇవ్వండి.",
-        "ఈ పుస్తకం నేను నిన్న దుకాణంలో కొన్నాను.",
-        "అతను రోజూ ఉదయం ఆరు గంటలకు లేచి పరిగెడతాడు.",
-        "రైలు పది నిమిషాల్లో స్టేషన్‌కు చేరుతుంది.",
-        "నా కోసం కిటికీ తెరుస్తారా?",
-        "వచ్చే వారం మేము హైదరాబాదుకు వెళ్ళాలి.",
-        "ఈ కూర రుచి చాలా ప్రత్యేకంగా ఉంది.",
-        "పిల్లలు ఆవరణలో ఆనందంగా పాడుతున్నారు.",
-        "డాక్టర్ అతన్ని ఎక్కువ నీళ్ళు తాగమన్నారు.",
-        "ఈ వంతెన వంద సంవత్సరాల క్రితం కట్టారు.",
-        "రాత్రి ఎనిమిది గంటలకు తలుపు దగ్గర కలుద్దాం.",
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -77,8 +34,8 @@ class Clip:
 
     label: 1 bona fide, 0 spoof. system: its synthesiser, or "bonafide"; family: of that system.
     group: clips that must stay on one side of a split. source: of the real speech, or the
-    synthesiser. made_from: key of a recording, id of the original of a vocoded clip, text of a TTS
-    clip, or the ids of a splice's parts.
+    synthesiser. made_from: key of a recording or of several that are joined, id of the original of
+    a vocoded clip, text of a TTS clip, or the ids of a splice's parts.
     """
 
     split: str
@@ -98,11 +55,20 @@ class Clip:
         return hashlib.md5(f"{SEED}/{asdict(self)}".encode()).hexdigest() + ".wav"
 
 
-def choose_bonafide(split: str, plan: Plan, skipped: list) -> dict[Clip, tuple[np.ndarray, int]]:
+def drawn_s(rng: np.random.Generator) -> float:
+    """The length that a clip is made for, in s, alike for both classes."""
+    return min(rng.lognormal(np.log(MEDIAN_S), SPREAD), JOINED_S)
+
+
+def choose_bonafide(
+    split: str, plan: Plan, skipped: list, without: frozenset[tuple[str, str]] = frozenset()
+) -> dict[Clip, tuple[np.ndarray, int]]:
     """The plan's bona fide clips: {clip: (wave float32 (samples,) as recorded, rate in Hz)}.
 
-    After trimming they would be `plan.seconds` long; none occurs twice. What is skipped is appended
-    to `skipped` as (source, key, reason). Raises ValueError if a source has too few clips.
+    After trimming, each recording would be `plan.seconds` long; none occurs twice. Where a speaker
+    has more recordings than wanted, some are joined to longer clips (`_joined`). Those `without`,
+    as (source, key), are passed over. What is skipped is appended to `skipped` as (source, key,
+    reason). Raises ValueError if a source has too few.
     """
     chosen: dict[Clip, tuple[np.ndarray, int]] = {}
     seen: set[bytes] = set()
@@ -110,19 +76,19 @@ def choose_bonafide(split: str, plan: Plan, skipped: list) -> dict[Clip, tuple[n
     for source, group, wanted in parallel.progress(
         plan.bonafide, f"read {split}", unit="source", disable=len(plan.bonafide) < 25
     ):
-        count = 0
         if source != read_source:
             read_source, recordings = source, real_speech.recordings(source, SEED)
-        for recording in recordings:
-            if count == wanted:
-                break
-            if group and recording.group != group:
-                continue
-            try:
-                wave, rate = _usable(recording, plan.seconds, seen)
-            except (ValueError, RuntimeError) as error:  # AudioError is a ValueError
-                skipped.append((source, recording.key, str(error)))
-                continue
+        own = [
+            recording
+            for recording in recordings
+            if group in (None, recording.group) and (source, recording.key) not in without
+        ]
+        usable = _usable_of(own, plan.seconds, seen, wanted and SPARE * wanted, skipped)
+        if wanted and len(usable) < wanted:
+            raise ValueError(f"{source} {group or ''}: only {len(usable)} of {wanted} usable clips")
+        rng = parallel.seeded_rng(SEED, split, source, group or "")
+        for parts in _joined(usable, wanted or len(usable), rng):
+            recording = parts[0][0]
             clip = Clip(
                 split=split,
                 label=1,
@@ -133,13 +99,48 @@ def choose_bonafide(split: str, plan: Plan, skipped: list) -> dict[Clip, tuple[n
                 group=tied(recording.group, plan),
                 source=source,
                 licence=real_speech.SOURCES[source].licence,
-                made_from=recording.key,
+                made_from=JOIN.join(recording.key for recording, *_ in parts),
             )
-            chosen[clip] = wave, rate
-            count += 1
-        if wanted and count < wanted:
-            raise ValueError(f"{source} {group or ''}: only {count} of {wanted} usable clips")
+            chosen[clip] = lengths.in_a_row([(wave, rate) for _, wave, rate in parts])
     return chosen
+
+
+Read = tuple[real_speech.Recording, np.ndarray, int]  # with its wave and rate in Hz
+
+
+def _usable_of(
+    recordings: list, seconds: tuple[float, float], seen: set[bytes], most: int | None, skipped
+) -> list[Read]:
+    """The first `most` usable ones of these recordings (None: all), read."""
+    usable: list[Read] = []
+    for recording in recordings:
+        if len(usable) == most:
+            break
+        try:
+            usable.append((recording, *_usable(recording, seconds, seen)))
+        except (ValueError, RuntimeError) as error:  # AudioError is a ValueError
+            skipped.append((recording.source, recording.key, str(error)))
+    return usable
+
+
+def _joined(usable: list[Read], wanted: int, rng: np.random.Generator) -> list[list[Read]]:
+    """`wanted` lists of recordings, each of one speaker and about as long as a length drawn.
+
+    A list has more than one recording only while enough are left for those that follow.
+    """
+    left, spare, result = dict(enumerate(usable)), len(usable) - wanted, []
+    for _ in range(wanted):
+        parts, target = [left.pop(min(left))], drawn_s(rng)
+        length = len(parts[0][1]) / parts[0][2]
+        for number, (recording, wave, rate) in list(left.items()):
+            if not spare or length >= target:
+                break
+            fits = length + len(wave) / rate <= JOINED_S
+            if fits and recording.speaker == parts[0][0].speaker:
+                parts.append(left.pop(number))
+                length, spare = length + len(wave) / rate, spare - 1
+        result.append(parts)
+    return result
 
 
 def _usable(
@@ -241,7 +242,8 @@ def _spoken(
     for _ in range(count):
         # once all lines are said, the fifth voice after the last one says them again
         name = str(1 + said // len(lines) * 5) if voice == "*" else voice
-        letters, text = rng.uniform(*SPOKEN_S) * LETTERS.get(language, LETTERS["en"]), ""
+        letters = max(1, (drawn_s(rng) - LINE_S) * LETTERS.get(language, LETTERS["en"]))
+        text = ""
         while len(text) < letters:
             text, said = f"{text} {order[said % len(lines)]}".strip(), said + 1
         speaker = f"{system}-{name}"

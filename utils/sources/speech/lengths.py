@@ -75,7 +75,7 @@ def join(sounds: list[Named], seconds: tuple = SECONDS) -> Iterator[Named]:
     rng = parallel.seeded_rng(0, "join", *(key for key, *_ in sounds[:1]))
     names, parts, length, wanted = [], [], 0.0, rng.uniform(*seconds)
     for key, wave, rate in sounds:
-        part = _with_room(dsp.resample(wave, rate, JOINED_RATE))
+        part = _with_room(dsp.resample(wave, rate, JOINED_RATE), JOINED_RATE)
         more = len(part) / JOINED_RATE
         if parts and (length >= wanted or length + more > seconds[1]):
             yield f"{names[0]}+{len(names) - 1}", np.concatenate(parts), JOINED_RATE
@@ -102,11 +102,23 @@ def _some(sounds: Iterator[tuple[str, Path]], raw: dict) -> list[Named]:
     return list(found.values())
 
 
-def _with_room(wave: np.ndarray) -> np.ndarray:
+def in_a_row(sounds: list[tuple[np.ndarray, int]]) -> tuple[np.ndarray, int]:
+    """(wave, rate) of several sounds of one speaker, one after the other, at the first one's rate.
+
+    A single one stays as it is.
+    """
+    rate = sounds[0][1]
+    if len(sounds) == 1:
+        return sounds[0]
+    parts = [_with_room(dsp.resample(wave, own, rate), rate) for wave, own in sounds]
+    return np.concatenate(parts), rate
+
+
+def _with_room(wave: np.ndarray, rate: int) -> np.ndarray:
     """The loud part of a sound with `MARGIN_S` around it, silent where the file has none."""
-    margin, fade = int(MARGIN_S * JOINED_RATE), int(FADE_S * JOINED_RATE)
+    margin, fade = int(MARGIN_S * rate), int(FADE_S * rate)
     padded = np.pad(wave, margin)
-    found = dsp.loud_part(wave, JOINED_RATE, margin=0)
+    found = dsp.loud_part(wave, rate, margin=0)
     part = padded[found.start : found.stop + 2 * margin].copy()
     ramp = np.linspace(0, 1, fade, dtype=np.float32)
     part[:fade] *= ramp

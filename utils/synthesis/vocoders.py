@@ -82,7 +82,8 @@ def _world_analysis(clip) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     import pyworld
 
     wave = resample(*clip, 16000).astype(np.float64)
-    pitch, time = pyworld.harvest(wave, 16000)
+    pitch, time = pyworld.dio(wave, 16000)  # ten times faster than harvest
+    pitch = pyworld.stonemask(wave, pitch, time, 16000)
     envelope = pyworld.cheaptrick(wave, pitch, time, 16000)
     return pitch, envelope, pyworld.d4c(wave, pitch, time, 16000)
 

@@ -31,9 +31,9 @@ def test_splices_say_where_each_part_lies(speechlike):
     assert np.allclose(spans, list(zip(starts, ends, strict=True)))
 
 
-def test_splices_end_at_15_seconds(speechlike):
+def test_splices_end_at_the_longest_length(speechlike):
     joined, spans = splicing.splice([speechlike] * 20)
-    assert len(joined) == 15 * dsp.RATE and spans[-1][1] == 15 and spans[-1][0] < 15
+    assert len(joined) == 20 * dsp.RATE and spans[-1][1] == 20 and spans[-1][0] < 20
 
 
 def test_spans_follow_the_trimmed_clip(speechlike):
@@ -46,8 +46,8 @@ def test_spans_follow_the_trimmed_clip(speechlike):
 
 
 def long_clips(speechlike):
-    """Six bona fide clips of 8 s, and a vocoded one: a third part would fall to the cut at 15 s."""
-    wave = np.tile(speechlike, 4)
+    """Six bona fide clips of 12 s and a vocoded one: a third part would fall to the cut at 20 s."""
+    wave = np.tile(speechlike, 6)
     bonafide = {clip_of(1, f"r{number}"): (wave, 8000) for number in range(6)}
     spoof = {clip_of(0, next(iter(bonafide)).id, "world"): (wave[::-1].copy(), 8000)}
     return bonafide, spoof
@@ -86,3 +86,10 @@ def test_splices_that_cannot_be_made_are_reported(speechlike):
         ("splice", "train, bona fide parts only", "3 clips too few"),
         ("splice", "train, with a spoofed part", "3 clips too few"),
     ]
+
+
+def test_a_group_of_the_most_clips_gets_no_splice(speechlike):
+    bonafide, spoof = long_clips(speechlike)
+    plan, skipped = plans.Plan((), (), (), (3, 3), 0, ("pcm",), most=9), []
+    made, _ = splicing.make_splices("train", plan, bonafide, spoof, skipped)
+    assert len(made) == 2 and len(skipped) == 2  # seven clips are there already

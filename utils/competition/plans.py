@@ -26,6 +26,7 @@ class Plan:
         re-synthesised, converted or manipulated.
     tts: (system, language, voice, clips).
     splices: (clips of bona fide parts only, clips with a spoofed part).
+    most: a group with so many clips gets no splice more; 0: no limit.
     noisy: fraction of clips that get background noise.
     codecs: one of them is sampled for each clip.
     loss: fraction of clips that lose packets.
@@ -42,6 +43,7 @@ class Plan:
     splices: tuple[int, int]
     noisy: float
     codecs: tuple[str, ...]
+    most: int = 0
     loss: float = 0.1
     seconds: tuple[float, float] = (1.2, 18.0)
     music: str = ""
@@ -55,6 +57,7 @@ MINI = {
         vocoded=mini.TRAIN_VOCODED,
         tts=mini.TRAIN_TTS,
         splices=(30, 64),
+        most=mini.MOST_CLIPS,
         noisy=0.15,
         codecs=TRAIN_CODECS,
     ),
@@ -63,6 +66,7 @@ MINI = {
         vocoded=mini.TEST_VOCODED,
         tts=mini.TEST_TTS,
         splices=(18, 42),
+        most=mini.MOST_CLIPS,
         noisy=0.2,
         codecs=TEST_CODECS,
         music="asterisk-moh-opsound-wav",

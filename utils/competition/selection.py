@@ -17,12 +17,12 @@ from utils.synthesis import base, systems
 
 SEED = 2024
 MIN_S, MAX_S = 1.0, 20.0  # the finalist cuts at 15 s, so some clips must be longer
-# Lengths of clips are drawn from a log-normal distribution: one in thirty lasts over 15 s.
-MEDIAN_S, SPREAD = 5.5, 0.55
+# A clip gets parts until it lasts as long as a number drawn from a log-normal distribution. The
+# last part makes it longer, so that the mean is 7 to 8 s, and one in twenty lasts over 15 s.
+MEDIAN_S, SPREAD = 5.0, 0.55
 JOIN = " + "  # between the keys of recordings that are joined
 SPARE = 5  # times the recordings that a plan wants are read, to join some
 JOINED_S = 18.0  # recordings of one speaker are joined up to this length
-LINE_S = 2.0  # half of a line, by which a clip of text-to-speech outlasts the length drawn
 LETTERS = {"en": 14, "zh": 4.5}  # a second, roughly; those of English stand for all others
 # Clips per synthesis job: a kill costs seconds only, and opening a model still pays.
 JOB_CLIPS = 12
@@ -242,8 +242,7 @@ def _spoken(
     for _ in range(count):
         # once all lines are said, the fifth voice after the last one says them again
         name = str(1 + said // len(lines) * 5) if voice == "*" else voice
-        letters = max(1, (drawn_s(rng) - LINE_S) * LETTERS.get(language, LETTERS["en"]))
-        text = ""
+        letters, text = drawn_s(rng) * LETTERS.get(language, LETTERS["en"]), ""
         while len(text) < letters:
             text, said = f"{text} {order[said % len(lines)]}".strip(), said + 1
         speaker = f"{system}-{name}"

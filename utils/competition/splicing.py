@@ -1,6 +1,7 @@
 """Spliced clips and background noise: speech of several clips in one."""
 
 import json
+from collections import Counter
 
 import numpy as np
 
@@ -48,6 +49,7 @@ def make_splices(
     """
     rng = parallel.seeded_rng(SEED, split, "splices")
     chooser = _Chooser(split, bonafide, spoof, rng)
+    clips_of = Counter(clip.group for clip in (*bonafide, *spoof))
     result: dict[Clip, tuple[np.ndarray, int]] = {}
     spans: dict[str, list[Span]] = {}
     for with_spoof, wanted in zip((False, True), plan.splices, strict=True):
@@ -56,7 +58,7 @@ def make_splices(
             if not missing:
                 break
             first, parts = chooser.choose(with_spoof)
-            if not parts:
+            if not parts or (plan.most and clips_of[first.group] >= plan.most):
                 continue
             clip = _spliced_clip(split, first, parts)
             waves = [bonafide[part] if part in bonafide else spoof[part] for part in parts]
@@ -69,6 +71,7 @@ def make_splices(
             spans[clip.id] = [
                 place for part, place in zip(parts, places, strict=True) if part.label == 0
             ]
+            clips_of[first.group] += 1
             missing -= 1
         if missing:
             what = "with a spoofed part" if with_spoof else "bona fide parts only"

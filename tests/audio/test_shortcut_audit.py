@@ -79,3 +79,14 @@ def test_conditioning_depends_on_keys_and_strength_and_not_on_the_other_files(sp
     assert len(untouched[0]) == len(speechlike)
     expected = shortcut_audit.packaging(waves[0])
     assert features.iloc[0].to_dict() == pytest.approx(expected)
+
+
+def test_a_column_that_tells_the_class_is_found_and_one_that_does_not_is_not():
+    rng = np.random.default_rng(0)
+    label = np.tile([1, 0], 100)
+    language = np.where(label == 1, "en", rng.choice(["en", "es"], 200))
+    table = pd.DataFrame({"label": label, "language": language, "codec": rng.choice(["a"], 200)})
+    found = shortcut_audit.columns(table, pd.Series(rng.uniform(1, 15, 200)), 0)
+    assert list(found.index) == ["language", "codec", "seconds", "all columns"]
+    assert found["language"] > 0.7 and found["all columns"] > 0.7
+    assert found["codec"] == 0.5 and found["seconds"] < 0.62

@@ -66,6 +66,7 @@ PROFILES = {
         competition="mini",
         minutes={"inputs": 10} | dict.fromkeys(RECIPE, 1.5) | {"04_finetune": 3},
         models={"whisper-base": WHISPER_BASE, "campplus": CAMPPLUS, "ge2e": GE2E},
+        settings={"06_stacking": {"DETECTOR": True}},
     ),
     "full": Profile(
         about="all speech that registries and demo pages offer; mini's test set; the detector too",

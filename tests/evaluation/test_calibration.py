@@ -71,6 +71,12 @@ def test_the_threshold_by_hand():
     assert calibration.f1_threshold(label, probability, 0.1) == pytest.approx(0.5, abs=0.006)
 
 
+def test_the_curve_by_hand_starts_on_the_floor_and_ends_at_0():
+    label, probability = [0, 0, 1, 0, 1, 1], [0.1, 0.2, 0.3, 0.4, 0.6, 0.8]
+    curve = calibration.f1_curve(label, probability, 0.1, [0.0, 0.25, 0.5, 1.0])
+    assert curve.tolist() == pytest.approx([0.2 / 1.1, 0.4, 0.8, 0.0])
+
+
 def test_the_threshold_at_the_prior_of_the_clips_has_the_best_f1_of_scikit_learn():
     for seed in range(8):
         label, scores = two_classes(60, 0.45, seed, distance=1.5)

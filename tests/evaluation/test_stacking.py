@@ -71,15 +71,60 @@ def test_an_unknown_stacker_is_refused(three_models):
         stacking.fit("median", scores, label)
 
 
-def test_votes_by_hand(three_models):
+def test_the_variance_foretold_for_a_test_is_that_of_simulated_errors(three_models):
+    scores, label, fold = three_models
+    here, there = fold < 3, fold >= 3
+    row = stacking.foretold_variance(scores[here], label[here], scores[there], label[there])
+    assert row["m"] == 3 and row["rho, out of fold"] == pytest.approx(0.6, abs=0.04)
+    errors = scores[there] - scores[there].groupby(label[there]).transform("mean")
+    measured = (errors / errors.std()).mean(axis=1).var()
+    assert row["on the test"] == pytest.approx(measured)
+    assert row["predicted"] == pytest.approx(measured, rel=0.06)
+    assert row["predicted"] != row["on the test"]
+    assert stacking.mean_correlation(scores[["a"]], label) == 0.0
+
+
+def test_the_soft_vote_is_the_mean_of_the_voters_probabilities(three_models):
     scores, label, fold = three_models
     inside, outside = scores[fold > 0], scores[fold == 0]
     _, voted = stacking.vote_candidates(inside, label[fold > 0], outside, ["a", "b"])
-    assert list(voted) == ["a", "b", "c", *stacking.VOTES]
-    a, b = voted["a"].iloc[0], voted["b"].iloc[0]
-    assert voted["soft vote"].iloc[0] == pytest.approx((a + b) / 2)
-    votes = [p > threshold for p in (a, b) for threshold in stacking.STRICTNESS]
-    assert voted["hard vote"].iloc[0] == pytest.approx(sum(votes) / 6)
+    assert list(voted) == ["a", "b", "c", "soft vote"]
+    assert np.allclose(voted["soft vote"], (voted["a"] + voted["b"]) / 2)
+
+
+def test_in_the_hard_vote_the_majority_decides_and_the_mean_orders_equal_votes():
+    scores = pd.DataFrame(
+        {"x": [9.0, 0.1, 0.1, -0.1, -9.0], "y": [-1, 0.1, 0.2, 0.1, -1], "z": [-1, -9, -9, -9, 0.1]}
+    )
+    vote = stacking.hard_vote(scores)
+    assert (vote > stacking.MAJORITY).tolist() == [False, True, True, False, False]
+    assert vote[2] > vote[1] and vote[0] > vote[3] > vote[4]
+    assert ((vote > 0) & (vote < 1)).all()
+
+
+def test_the_gain_of_a_vote_by_hand():
+    label = np.array([1, 1, 1, 0, 0, 0] * 4)
+    strict, plain, lenient = [1, -1, -1, -1, -1, -1], [1, 2, -1, 1, -1, -1], [1, 1, 1, 1, 1, -1]
+    voters = {"x-strict": strict * 4, "x": plain * 4, "x-lenient": lenient * 4}
+    scores = pd.DataFrame(voters).astype(float)
+    group = np.arange(24) // 6
+    gain = stacking.vote_gain(scores, label, group, "x", repeats=20)
+    assert list(gain.index) == ["x-strict", "x", "x-lenient", "hard vote"]
+    assert gain["recall"].tolist() == pytest.approx([1 / 3, 2 / 3, 1, 2 / 3])
+    assert gain["false_acceptance"].tolist() == pytest.approx([0, 1 / 3, 2 / 3, 1 / 3])
+    assert gain.loc["x-lenient", "f1_delta"] == pytest.approx(3 / 4 - 2 / 3)
+    ends = gain[["f1_delta_low", "f1_delta_high", "eer_delta_low", "eer_delta_high"]]
+    assert (ends.loc["x"] == 0).all()  # a model less itself, and all groups are alike
+    assert ends.loc["x-lenient", "f1_delta_low"] == pytest.approx(3 / 4 - 2 / 3)
+
+
+def test_the_threshold_of_the_hard_vote_is_the_majority_whatever_the_prior(three_models):
+    scores, label, _ = three_models
+    probability = 1 / (1 + np.exp(-scores["a"]))
+    few, many = (stacking.threshold_of("a", label, probability, p) for p in (0.1, 0.9))
+    assert few > many
+    for prior in (0.1, 0.9):
+        assert stacking.threshold_of("hard vote", label, probability, prior) == 0.5
 
 
 def test_the_labels_of_other_clips_play_no_part_in_their_votes(three_models):

@@ -42,6 +42,24 @@ def test_a_strict_model_scores_all_clips_lower_than_a_lenient_one(clips):
     assert strict < plain < lenient
 
 
+def test_a_strict_svm_accepts_fewer_clips_of_both_classes_than_a_lenient_one():
+    rng, label = np.random.default_rng(0), np.arange(400) % 2
+    x = rng.normal(size=(400, 6)) + 0.8 * label[:, None]
+    weights = classifiers.strictnesses("svm")
+    assert list(weights) == ["svm-strict", "svm", "svm-lenient"]
+    scores = classifiers.svm_scores(x[:200], label[:200], x[200:], tuple(weights.values()))
+    assert np.array_equal(scores[:, 1], classifiers.fit("svm", x[:200], label[:200], 0)(x[200:]))
+    for one in (0, 1):
+        strict, plain, lenient = (scores[label[200:] == one] > 0).mean(axis=0)
+        assert strict < plain < lenient
+
+
+def test_classes_are_balanced_before_a_spoof_is_weighted():
+    label = np.array([1, 1, 1, 0])
+    assert classifiers.class_weights(label) == {0: 2.0, 1: 4 / 6}
+    assert classifiers.class_weights(label, 4.0) == {0: 8.0, 1: 4 / 6}
+
+
 def test_gamma_of_the_svm_is_inverse_to_the_number_of_features(clips):
     x, label = clips
     wide = np.concatenate([x, x], axis=1)

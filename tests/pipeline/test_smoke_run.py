@@ -70,6 +70,28 @@ def test_all_models_of_the_run_are_members_of_its_stack(smoke_run):
     assert np.allclose(gains.sum(), 1, atol=1e-3)
 
 
+def test_strict_and_lenient_models_vote_but_are_no_members_of_the_stack(smoke_run):
+    run = smoke_run.home / "outputs" / "smoke"
+    vote = paths.read_json(run / "vote.json")
+    assert vote["strictnesses"] == ["ge2e-svm-strict", "ge2e-svm", "ge2e-svm-lenient"]
+    assert not {"ge2e-svm-strict", "ge2e-svm-lenient"} & {*vote["members"], *vote["candidates"]}
+    for name, clips in (("oof_probabilities", "oof"), ("probabilities", "test")):
+        voted = pd.read_csv(run / f"{name}.csv", index_col="id")["hard vote"]
+        scores = contracts.read_scores(run, clips, vote["strictnesses"]).loc[voted.index]
+        assert ((voted > 0.5) == ((scores > 0).sum(axis=1) >= 2)).all()
+
+
+def test_evaluation_tells_what_another_prior_would_have_given(smoke_run):
+    run = smoke_run.home / "outputs" / "smoke"
+    vote = paths.read_json(run / "vote.json")
+    priors = pd.read_csv(run / "priors.csv", index_col=0)
+    submitted = pd.read_csv(run / "results.csv", index_col="model").loc[vote["vote"]]
+    row = priors.loc[vote["prior_used"]]
+    assert row["threshold"] == pytest.approx(vote["thresholds"][vote["vote"]], abs=1e-4)
+    assert row[["f1", "recall"]].tolist() == pytest.approx(submitted[["f1", "recall"]], abs=1e-4)
+    assert {"members", "three strictnesses"} == set(pd.read_csv(run / "variance.csv")["models"])
+
+
 def test_a_second_run_does_nothing_and_says_so(smoke_run):
     began = time.monotonic()
     done = helpers.run_command(smoke_run.home, cache=smoke_run.cache)

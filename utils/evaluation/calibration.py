@@ -56,6 +56,20 @@ def f1_at_prior(recall, false_acceptance, prior: float):
     return 2 * prior * recall / (prior + accepted)
 
 
+def f1_curve(label, probability, prior: float, thresholds=THRESHOLDS) -> np.ndarray:
+    """F1 of bona fide at each threshold (thresholds,), if a fraction `prior` were bona fide.
+
+    Args: `label` and `probability` (clips,). Raises ValueError unless both classes are there.
+    """
+    label, probability = np.asarray(label), np.asarray(probability, dtype=float)
+    if set(np.unique(label)) != {0, 1}:
+        raise ValueError("a threshold needs clips of both classes, labelled 0 and 1")
+    accepted = probability[None] > np.asarray(thresholds)[:, None]
+    recall = accepted[:, label == 1].mean(axis=1)
+    false_acceptance = accepted[:, label == 0].mean(axis=1)
+    return f1_at_prior(recall, false_acceptance, prior)
+
+
 def f1_threshold(label, probability, prior: float) -> float:
     """Threshold on a probability with the best F1 if a fraction `prior` were bona fide.
 
@@ -65,13 +79,7 @@ def f1_threshold(label, probability, prior: float) -> float:
 
     Args: `label` and `probability` (clips,). Raises ValueError unless both classes are there.
     """
-    label, probability = np.asarray(label), np.asarray(probability, dtype=float)
-    if set(np.unique(label)) != {0, 1}:
-        raise ValueError("a threshold needs clips of both classes, labelled 0 and 1")
-    accepted = probability[None] > THRESHOLDS[:, None]
-    recall = accepted[:, label == 1].mean(axis=1)
-    false_acceptance = accepted[:, label == 0].mean(axis=1)
-    f1 = f1_at_prior(recall, false_acceptance, prior)
+    f1 = f1_curve(label, probability, prior)
     best = np.flatnonzero(f1 >= f1.max() - 1e-12)
     return float(THRESHOLDS[best[len(best) // 2]])
 

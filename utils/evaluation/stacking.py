@@ -1,5 +1,8 @@
 """Stackers and votes: one score from the scores of several models; how far their errors are alike.
 
+The error of a score is what remains of it after the mean score of its class, in units of its
+standard deviation: errors of all models have the variance 1. Their mean correlation is ρ.
+
 Scores are log-odds of bona fide: higher is more bona fide. Labels: 1 bona fide, 0 spoof.
 """
 
@@ -8,22 +11,22 @@ from collections.abc import Callable
 import lightgbm as lgb
 import numpy as np
 import pandas as pd
+from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
+from utils import metrics
 from utils.evaluation import calibration
 
 STACKERS = ["mean", "logistic", "lightgbm"]
 VOTES = ["soft vote", "hard vote"]
-STRICTNESS = (0.35, 0.5, 0.65)  # probabilities above which a model votes for bona fide
+MAJORITY = 0.5  # of `hard_vote`
+ONLY_VOTE = ("-strict", "-lenient")  # endings of models that are no members of a stack
 
 
 def error_correlation(scores: pd.DataFrame, label) -> pd.DataFrame:
     """Correlation between the errors of models, (models, models).
 
-    The error of a score is what remains of it after the mean score of its class; the correlation
-    standardises it. Raises ValueError if `label` (clips,) is not as long as `scores`.
-
-    Args: `scores` (clips, models).
+    Raises ValueError if `label` (clips,) is not as long as `scores` (clips, models).
     """
     label = np.asarray(label)
     if len(label) != len(scores):
@@ -31,10 +34,36 @@ def error_correlation(scores: pd.DataFrame, label) -> pd.DataFrame:
     return (scores - scores.groupby(label).transform("mean")).corr()
 
 
+def mean_correlation(scores: pd.DataFrame, label) -> float:
+    """ρ: the mean of `error_correlation` over pairs of different models; 0 for a single model."""
+    rho, m = error_correlation(scores, label).to_numpy(), scores.shape[1]
+    return float((rho.sum() - m) / max(1, m * (m - 1)))
+
+
 def variance_of_mean(m: int, sigma2: float, rho: float) -> float:
     """Variance of the mean of `m` errors of variance `sigma2` and mean correlation `rho`:
     σ²(1 − ρ)/m + σ²ρ. The second term, what they share, no number of models averages away."""
     return sigma2 * (1 - rho) / m + sigma2 * rho
+
+
+def foretold_variance(oof: pd.DataFrame, label, test: pd.DataFrame, test_label) -> dict[str, float]:
+    """Variance of the mean error of m models on a test, foretold out of fold, and measured.
+
+    With ρ of the clips themselves the formula of `variance_of_mean` is exact, so what this tests is
+    whether ρ out of fold holds on the test.
+
+    Args: `oof` and `test` (clips, models), `label` and `test_label` (clips,).
+    Returns m, "rho, out of fold", "rho, test", "predicted" (from the former) and "on the test".
+    """
+    pairs, m = ((oof, label), (test, test_label)), oof.shape[1]
+    rho, rho_test = (mean_correlation(*pair) for pair in pairs)
+    return {
+        "m": m,
+        "rho, out of fold": rho,
+        "rho, test": rho_test,
+        "predicted": variance_of_mean(m, 1.0, rho),
+        "on the test": variance_of_mean(m, 1.0, rho_test),
+    }
 
 
 def _boosted_trees(
@@ -100,17 +129,67 @@ def cross_fit(
     return stacked, gain / gain.sum()
 
 
+def hard_vote(scores: pd.DataFrame) -> np.ndarray:
+    """Vote of an odd number of models that each decide for bona fide above a score of 0.
+
+    Args: `scores` (clips, models). Returns (clips,), between 0 and 1 and above one half where more
+    than half of the models decide for bona fide. With equal votes the mean score gives the order.
+    It is no probability.
+    """
+    votes, mean = (scores > 0).sum(axis=1), scores.mean(axis=1)
+    return ((votes + expit(mean)) / (scores.shape[1] + 1)).to_numpy()
+
+
+def vote_gain(
+    scores: pd.DataFrame, label, group, plain: str, repeats: int = 300, seed: int = 0
+) -> pd.DataFrame:
+    """What a hard vote gains over its voters, all of which decide at the score 0.
+
+    Args: `scores` (clips, voters), `label` and `group` (clips,); `plain`, the voter that the others
+    are compared with; `repeats` and `seed` of the bootstrap over groups.
+    Returns rows for each voter and "hard vote": f1 (of bona fide) and eer, each with the difference
+    `…_delta` to `plain` and its paired 95 % interval, `…_delta_low` and `…_delta_high`; recall (of
+    bona fide), false_acceptance (of spoofs).
+    """
+    values = scores.assign(**{"hard vote": hard_vote(scores) - MAJORITY})
+    decisions, label = (values > 0).astype(int), np.asarray(label)
+    rates = {1: "recall", 0: "false_acceptance"}
+    table = pd.DataFrame({name: decisions[label == one].mean() for one, name in rates.items()})
+    for metric, of, columns in (("f1", metrics.f1, decisions), ("eer", metrics.eer, values)):
+        table[metric] = [of(label, columns[name]) for name in table.index]
+        table[f"{metric}_delta"] = table[metric] - table.loc[plain, metric]
+        table[[f"{metric}_delta_low", f"{metric}_delta_high"]] = [
+            metrics.group_bootstrap(
+                lambda y, a, b, of=of: of(y, a) - of(y, b),
+                group,
+                label,
+                columns[name],
+                columns[plain],
+                repeats=repeats,
+                seed=seed,
+            )
+            for name in table.index
+        ]
+    return table.rename_axis("model")
+
+
+def threshold_of(name: str, label, probability, prior: float) -> float:
+    """Above which value candidate `name` decides for bona fide.
+
+    `MAJORITY` for the hard vote, `calibration.f1_threshold` of the other arguments for all others.
+    """
+    if name == "hard vote":
+        return MAJORITY
+    return calibration.f1_threshold(label, probability, prior)
+
+
 def vote_candidates(
     scores: pd.DataFrame, label, other: pd.DataFrame, voters: list[str]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Every way to decide, as a number between 0 and 1: the calibrated columns, and two votes.
-
-    "soft vote" is the mean of the voters' calibrated probabilities of bona fide. In the "hard vote"
-    each voter votes once for each threshold of `STRICTNESS`; the number is the fraction of votes
-    for bona fide. It is no probability.
+    """Calibrated probabilities of bona fide: of each column, and their mean over the voters.
 
     Args: `scores` and `other` (clips, columns) with the same columns; `label` (clips,) of `scores`;
-    `voters`, the columns that vote. Calibration is fitted on `scores` alone.
+    `voters`, the columns whose mean is the "soft vote". Calibration is fitted on `scores` alone.
     Returns the candidates of `scores` and of `other`, each (clips, candidates).
     """
     tables = [pd.DataFrame(index=table.index) for table in (scores, other)]
@@ -119,8 +198,5 @@ def vote_candidates(
         for table, values in zip(tables, (scores, other), strict=True):
             table[name] = platt.probability(values[name])
     for table in tables:
-        probability = table[voters].to_numpy()
-        votes = [probability > threshold for threshold in STRICTNESS]
-        table["soft vote"] = probability.mean(axis=1)
-        table["hard vote"] = np.mean(votes, axis=(0, 2))
+        table["soft vote"] = table[voters].to_numpy().mean(axis=1)
     return tables[0], tables[1]

@@ -22,7 +22,7 @@ from utils.audio import dsp, log_mels
 
 Scorer = Callable[[np.ndarray], np.ndarray]
 
-SPOOF_WEIGHTS = {  # logistic regressions: weight of a spoofed clip; a bona fide clip weighs 1
+SPOOF_WEIGHTS = {  # of a spoofed clip, once classes are balanced; a bona fide clip weighs 1
     "lenient": 0.25,
     "logistic": 1.0,
     "strict": 4.0,
@@ -61,6 +61,12 @@ def fit(kind: str, x: np.ndarray, label: np.ndarray, seed: int) -> Scorer:
     raise ValueError(f"no classifier {kind!r}: there are {', '.join(KINDS)}")
 
 
+def class_weights(label: np.ndarray, spoof_weight: float = 1.0) -> dict[int, float]:
+    """Weights of classes 0 and 1 that balance labels (N,), then weigh a spoof `spoof_weight`."""
+    balanced = len(label) / (2 * np.bincount(label, minlength=2).clip(1))
+    return dict(enumerate(balanced * (spoof_weight, 1.0)))
+
+
 def fit_logistic(
     x: np.ndarray, label: np.ndarray, c: float = 0.001, spoof_weight: float = 1.0
 ) -> Pipeline:
@@ -71,13 +77,9 @@ def fit_logistic(
     pass and more bona fide ones are rejected.
     Returns a pipeline whose `decision_function` gives log-odds of bona fide.
     """
-    balanced = len(label) / (2 * np.bincount(label, minlength=2).clip(1))
-    weights = balanced * (spoof_weight, 1.0)
-    model = make_pipeline(
-        StandardScaler(),
-        LogisticRegression(C=c, max_iter=300, class_weight=dict(enumerate(weights))),
-    )
-    return model.fit(x, label)
+    weights = class_weights(label, spoof_weight)
+    regression = LogisticRegression(C=c, max_iter=300, class_weight=weights)
+    return make_pipeline(StandardScaler(), regression).fit(x, label)
 
 
 # ---------------------------------------------------------------- support vector machine
@@ -87,6 +89,7 @@ def fit_svm(
     components: int = 384,
     gamma_times_size: float = 0.25,
     c: float = 10.0,
+    spoof_weight: float = 1.0,
 ) -> Pipeline:
     """Support vector machine (SVM) with an RBF kernel on principal components, classes balanced.
 
@@ -98,16 +101,30 @@ def fit_svm(
             grows with the number D of features, so gamma falls with it. A larger value gives a
             narrower kernel.
         c: cost of a training clip on the wrong side of its margin.
+        spoof_weight: as in `fit_logistic`; it multiplies the cost of a spoofed clip.
     Returns a pipeline; its `decision_function` gives uncalibrated scores, higher is more bona fide.
     """
     pca = PCA(min(components, *x.shape), svd_solver="randomized", random_state=0)
-    svm = SVC(C=c, gamma=gamma_times_size / x.shape[1], class_weight="balanced", cache_size=500)
+    weights, gamma = class_weights(label, spoof_weight), gamma_times_size / x.shape[1]
+    svm = SVC(C=c, gamma=gamma, class_weight=weights, cache_size=500)
     return make_pipeline(StandardScaler(), pca, svm).fit(x, label)
 
 
-def svm_scores(x: np.ndarray, label: np.ndarray, scored: np.ndarray) -> np.ndarray:
-    """Train `fit_svm` on features `x` (N, D), then score features `scored` (M, D): (M,)."""
-    return fit_svm(x, label).decision_function(scored)
+def strictnesses(name: str) -> dict[str, float]:
+    """Names of the strict, the plain (`name`) and the lenient model of a kind → spoof weight."""
+    strict, plain, lenient = (SPOOF_WEIGHTS[key] for key in ("strict", "logistic", "lenient"))
+    return {f"{name}-strict": strict, name: plain, f"{name}-lenient": lenient}
+
+
+def svm_scores(
+    x: np.ndarray, label: np.ndarray, scored: np.ndarray, spoof_weights: tuple[float, ...] = (1.0,)
+) -> np.ndarray:
+    """Train `fit_svm` on features `x` (N, D) with each weight; score features `scored` (M, D).
+
+    Returns (M, weights).
+    """
+    models = [fit_svm(x, label, spoof_weight=weight) for weight in spoof_weights]
+    return np.stack([model.decision_function(scored) for model in models], axis=1)
 
 
 # ---------------------------------------------------------------- boosted trees

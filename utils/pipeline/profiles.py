@@ -39,7 +39,8 @@ class Profile:
     settings: dict[str, dict] = field(default_factory=dict)  # notebook → more parameters
 
     def members(self) -> list[str]:
-        """Names of the scores that 04 and 05 write for these models: what 06 to 08 read."""
+        """Members of the stack: the scores that 04 and 05 write for these models, but for strict
+        and lenient SVMs, which only vote (07)."""
         return [*self.models, *(f"{model}-svm" for model in self.models), "deep-svdd"]
 
 

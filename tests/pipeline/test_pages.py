@@ -6,9 +6,9 @@ import nbformat
 import pandas as pd
 import pytest
 
-from utils import paths
+from utils import paths, reference
 from utils.pipeline.pages import __main__ as command
-from utils.pipeline.pages import figure, filling, notebooks, reading, values
+from utils.pipeline.pages import figure, filling, notebooks, values
 
 README = paths.ROOT / "README.md"
 EXAMPLE = r"([01]\.\d{3})  .{9}    \S*/examples/"
@@ -95,7 +95,7 @@ def tables(tmp_path, monkeypatch):
     frame = frame.assign(delta_low=-0.1, delta_high=0.04)
     (tmp_path / "run").mkdir()
     frame.to_csv(tmp_path / "run" / "made.csv", index=False)
-    monkeypatch.setattr(reading, "REFERENCE", tmp_path)
+    monkeypatch.setattr(reference, "FOLDER", tmp_path)
     monkeypatch.setattr(filling, "TEMPLATES", tmp_path)
     filling._table.cache_clear()
     yield tmp_path
@@ -141,7 +141,7 @@ def test_the_command_writes_what_changed_and_tells_it(tables, monkeypatch, capsy
 
 
 def test_executed_notebooks_are_linked_where_there_are_some(tmp_path, monkeypatch):
-    monkeypatch.setattr(reading, "REFERENCE", tmp_path)
+    monkeypatch.setattr(reference, "FOLDER", tmp_path)
     assert values.executed("mini") == ""
     (tmp_path / "mini" / "html").mkdir(parents=True)
     for name in ("02_b", "01_a"):

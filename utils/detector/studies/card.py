@@ -19,8 +19,9 @@ from utils import paths
 from utils.detector import detector
 from utils.detector.embedding import NARROW, WIDE
 from utils.detector.studies import card_facts, results
+from utils.reference import rows
 
-REFERENCE = paths.ROOT / "outputs" / "reference" / "detector"
+REFERENCE = results.TABLES
 NOTEBOOK = paths.NOTEBOOKS / "09_detector.ipynb"
 TEMPLATE = Path(__file__).with_suffix(".md")
 AS_RELEASED = "as released (16 kHz head where there is sound)"
@@ -39,7 +40,7 @@ def difference(row: pd.Series) -> str:
 
 def lines(table: pd.DataFrame, cells) -> str:
     """Rows of a table in Markdown; cells(name, row) → the cells of a row."""
-    return "\n".join("| " + " | ".join(cells(name, row)) + " |" for name, row in table.iterrows())
+    return rows(cells(name, row) for name, row in table.iterrows())
 
 
 def of_release(released: Path) -> dict:
@@ -93,8 +94,8 @@ def of_quality(folder: Path) -> dict:
         return with_interval(row), f"{row['auc']:.3f}", f"{clips}, {int(row['owners'])}"
 
     def wrong(by, label):
-        rows = errors[(errors["by"] == by) & (errors["label"] == label)].itertuples()
-        return "; ".join(f"{row.group} {row.errors:.0%} of {row.clips}" for row in rows)
+        some = errors[(errors["by"] == by) & (errors["label"] == label)].itertuples()
+        return "; ".join(f"{row.group} {row.errors:.0%} of {row.clips}" for row in some)
 
     return {
         "released": with_interval(quality.loc[AS_RELEASED]),

@@ -17,6 +17,7 @@ from utils.detector import channels, detector, embedding
 from utils.detector.embedding import RATE
 from utils.detector.studies import comparisons, results, robustness
 from utils.detector.train import degradation, graph, heads, material, release, sounds
+from utils.reference import rows
 from utils.sources import demo_pages, page_repos
 
 EXAMPLES = paths.ROOT / "utils" / "detector" / "web" / "examples"
@@ -112,11 +113,6 @@ def counts(some: pd.DataFrame) -> tuple[str, str, str]:
     """Bona fide clips, spoofs, owners."""
     bonafide = int(some["label"].sum())
     return f"{bonafide:,}", f"{len(some) - bonafide:,}", f"{some['owner'].nunique():,}"
-
-
-def rows(cells) -> str:
-    """Rows of a table in Markdown."""
-    return "\n".join("| " + " | ".join(row) + " |" for row in cells)
 
 
 def of_data(table: pd.DataFrame) -> dict:

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from utils.pipeline.pages.reading import read, rows
+from utils.reference import read, rows
 
 PROTOCOLS = ("out of fold", "unseen families", "unseen corpora", "test")
 

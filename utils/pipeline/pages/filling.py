@@ -20,7 +20,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from utils.pipeline.pages import reading, values
+from utils import reference
+from utils.pipeline.pages import values
 
 TEMPLATES = Path(__file__).with_name("templates")
 FIELD = re.compile(r"\{\{(.+?)\}\}")
@@ -29,7 +30,7 @@ FORMAT = re.compile(r"(.+?) (interval|in 100|[+,]?(?:\.\d)?[fd]|\.?\d%)$")
 
 @lru_cache
 def _table(name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    table = reading.read(name)
+    table = reference.read(name)
     return table, table.astype(str)
 
 

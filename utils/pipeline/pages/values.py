@@ -3,10 +3,10 @@
 `VALUES` holds a function for each name; templates name them in double braces (see `filling`).
 """
 
-from utils import paths
-from utils.pipeline.pages import ablation, reading, speed
+from utils import paths, reference
+from utils.pipeline.pages import ablation, speed
 from utils.pipeline.pages.figure import EXAMPLES
-from utils.pipeline.pages.reading import REFERENCE, read, rows
+from utils.reference import read, rows
 
 RELEASED = paths.ROOT / "utils" / "detector" / "released"
 MODELS = {  # names of the tables → names on pages
@@ -25,7 +25,7 @@ MODELS = {  # names of the tables → names on pages
 
 def vote_of(run: str) -> dict:
     """What notebook 07 wrote about the vote of a run."""
-    return paths.read_json(REFERENCE / run / "vote.json")
+    return paths.read_json(reference.FOLDER / run / "vote.json")
 
 
 def model(name: str) -> str:
@@ -191,7 +191,7 @@ def trained_on(which: str) -> str:
 
 def executed(run: str) -> str:
     """A further row: links to the executed notebooks that `pipeline.publish` wrote; "" if none."""
-    pages = sorted((reading.REFERENCE / run / "html").glob("*.html"))
+    pages = sorted((reference.FOLDER / run / "html").glob("*.html"))
     links = ", ".join(f"[{page.stem}](html/{page.name})" for page in pages)
     told = "the notebooks as executed: save a page and open it in a browser"
     return f"\n| {links} | {told} |" if links else ""

@@ -5,7 +5,6 @@
 
 from utils import paths, reference
 from utils.pipeline.pages import ablation, speed
-from utils.pipeline.pages.figure import EXAMPLES
 from utils.reference import read, rows
 
 RELEASED = paths.ROOT / "utils" / "detector" / "released"
@@ -112,18 +111,18 @@ def alarms_true(one_in: int) -> float:
     return true / (true + (1 - 1 / one_in) * row["false_alarms_plain"])
 
 
-def owners_doubled() -> str:
-    """Change of the released detector's EER with twice as many owners, as its card says."""
+def of_card(name: str) -> str:
+    """A number of the model card that is no single cell of a table."""
     from utils.detector.studies import card
 
-    return card.of_studies(card.REFERENCE)["doubling"].replace("-", "−")
+    return str(card.values()[name])
 
 
 def example(name: str) -> str:
     """p(bona fide) that the released detector gives an example of the page."""
-    from utils.detector import scoring
+    from utils.detector.studies import card_facts
 
-    return f"{scoring.load_detector().probability(EXAMPLES / name):.3f}"
+    return f"{card_facts.example_scores()[name]:.3f}"
 
 
 def prior_estimate(which: str) -> str:
@@ -270,7 +269,7 @@ VALUES = (
         "system_rows": system_rows,
         "recording_rows": recording_rows,
         "alarms_true_100": lambda: f"{100 * alarms_true(100):.0f} %",
-        "owners_doubled": owners_doubled,
+        "owners_doubled": lambda: of_card("doubling").replace("-", "−"),
         "trained_clips": lambda: trained_on("clips"),
         "trained_owners": lambda: trained_on("owners"),
         "trained_bonafide": lambda: trained_on("bonafide"),

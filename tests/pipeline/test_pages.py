@@ -159,6 +159,17 @@ def test_the_command_writes_what_changed_and_tells_it(tables, monkeypatch, capsy
     assert "up to date" in capsys.readouterr().out
 
 
+def test_clips_are_counted_by_the_results_or_by_the_breakdown_of_an_older_run(tables):
+    (tables / "mini").mkdir()
+    (tables / "mini" / "results.csv").write_text("model,f1\na,0.5\n")
+    (tables / "mini" / "breakdown.csv").write_text(
+        "by,class,clips\nlength,bona fide,30\nlength,bona fide,6\nlength,spoof,70\nsystem,spoof,9\n"
+    )
+    assert values.test_counts() == (36, 70)
+    (tables / "mini" / "results.csv").write_text("model,bonafide,spoofs\na,40,71\nb,40,71\n")
+    assert values.test_counts() == (40, 71)
+
+
 def test_executed_notebooks_are_linked_where_there_are_some(tmp_path, monkeypatch):
     monkeypatch.setattr(reference, "FOLDER", tmp_path)
     assert values.executed("mini") == ""

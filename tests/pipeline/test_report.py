@@ -34,7 +34,7 @@ def test_the_index_page_of_an_empty_run_promises_nothing(folder):
 def of_two_models(key=True):
     """results.csv, with the columns that notebook 08 writes if there is a key."""
     table = {"model": ["<vote>", "svm"], "f1": [0.6, 0.7], "f1_low": 0.5, "f1_high": 0.8}
-    table |= {"eer": [0.12345, 0.3], "auc": 0.9, "cllr": 0.55555}
+    table |= {"eer": [0.12345, 0.3], "auc": 0.9, "cllr": 0.55555, "floor": 0.46154}
     return pd.DataFrame(table | ({"oof_eer": 0.2} if key else {}))
 
 
@@ -43,8 +43,6 @@ def finished(folder):
     """A run with everything."""
     of_two_models().to_csv(folder / "results.csv", index=False)
     paths.write_json(folder / "vote.json", {"vote": "<vote>"})
-    counts = {"by": "length", "class": ["bona fide", "spoof"], "clips": [30, 70]}
-    pd.DataFrame(counts).to_csv(folder / "breakdown.csv", index=False)
     for name in ("two", "results"):
         (folder / "figures" / f"{name}.png").write_bytes(b"x")
     (folder / "notebooks" / "01_eda.html").write_text("x")

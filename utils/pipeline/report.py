@@ -94,18 +94,6 @@ def _models(run: Path) -> tuple[pd.DataFrame, str, bool] | None:
     return None
 
 
-def _floor(run: Path) -> str:
-    """F1 of calling every scored clip bona fide, in brackets; "" where it is not known."""
-    table = _read(run, "breakdown")
-    if table is None or not {"by", "class", "clips"} <= set(table):
-        return ""
-    counts = table[table["by"] == "length"].groupby("class")["clips"].sum()
-    if "bona fide" not in counts:
-        return ""
-    prior = counts["bona fide"] / counts.sum()
-    return f" (calling every clip bona fide: {2 * prior / (1 + prior):.3f})"
-
-
 def _interval(row: pd.Series, name: str) -> str:
     return f"{row[name]:.3f} [{row[f'{name}_low']:.3f}, {row[f'{name}_high']:.3f}]"
 
@@ -121,7 +109,8 @@ def _sentence(run: Path) -> str:
     which = "the submitted model" if len(rows) else "the model with the highest F1"
     where = "On the test" if has_key else "Out of fold (there is no test key)"
     text = f"{where}, {which}, <b>{html.escape(row['model'])}</b>, has F1 {_interval(row, 'f1')}"
-    return f"{text}{_floor(run)} and EER {row['eer']:.3f}."
+    floor = f" (calling every clip bona fide: {row['floor']:.3f})" if "floor" in row else ""
+    return f"{text}{floor} and EER {row['eer']:.3f}."
 
 
 def _last_words(run: Path) -> str:

@@ -1,6 +1,5 @@
 """Notebook 09: from the tables of the release, and trained anew on stand-in pages."""
 
-import re
 import shutil
 
 import nbformat
@@ -10,7 +9,7 @@ import pytest
 from tests import helpers
 from utils import paths
 from utils.detector import detector, scoring
-from utils.detector.studies import card, card_facts, results
+from utils.detector.studies import results
 
 FIGURES = ("det", "candidates", "learning", "audit", "calibration", "errors", "systems")
 FIGURES += ("robustness",)
@@ -38,29 +37,6 @@ def test_the_reference_holds_what_the_notebook_writes(evaluated, name):
     found = pd.read_csv(evaluated / "outputs" / "detector" / f"{name}.csv")
     expected = pd.read_csv(REFERENCE / f"{name}.csv")
     pd.testing.assert_frame_equal(found, expected, atol=2e-4)
-
-
-def test_the_card_is_what_its_tables_make(monkeypatch):
-    """`python -m utils.detector.studies.card` would change nothing.
-
-    The scores of the clips to hear stand for those of this processor.
-    """
-    written = (REFERENCE / "README.md").read_text(encoding="utf-8")
-    found = re.findall(r"^\| \[(\w+\.flac)\].*? \| ([01]\.\d\d) \|", written, flags=re.MULTILINE)
-    shown, scores = (
-        {name: float(p) for name, p in found},
-        card_facts.example_scores(detector.FOLDER),
-    )
-    assert scores == pytest.approx(shown, abs=0.015)
-    monkeypatch.setattr(card_facts, "example_scores", lambda released: shown)
-    assert card.text() == written
-
-
-def test_the_notebook_reads_what_its_tables_say():
-    """The same command would change no cell."""
-    notebook = nbformat.read(card.NOTEBOOK, as_version=4)
-    found = [cell["source"] for cell in notebook["cells"]]
-    assert [cell["source"] for cell in card.read(notebook)["cells"]] == found
 
 
 def test_the_card_says_what_the_scores_say():

@@ -17,8 +17,7 @@ def documents():
         parts = file.relative_to(paths.ROOT).parts
         hidden = any(part.startswith(".") for part in parts)
         written = parts[0] in BUILT and len(parts) > 2 and parts[1] != "reference"
-        template = "templates" in parts or file.with_suffix(".py").exists()
-        if not (hidden or written or template):
+        if not (hidden or written or "templates" in parts):
             yield file
 
 

@@ -6,23 +6,31 @@ import nbformat
 import pandas as pd
 import pytest
 
-from utils import paths
+from utils import paths, reference
+from utils.detector.studies import card, card_facts, results
+from utils.detector.studies.card_facts import example_scores
 from utils.pipeline.pages import __main__ as command
-from utils.pipeline.pages import figure, filling, notebooks, reading, values
+from utils.pipeline.pages import figure, filling, notebooks, values
 
 README = paths.ROOT / "README.md"
 EXAMPLE = r"([01]\.\d{3})  .{9}    \S*/examples/"
+ON_CARD = r"\| \[(\w+\.flac)\].*? \| ([01]\.\d\d) \|"
 NAMES = {"2024", "3.11"}  # of the competition and of Python
 
 
 @pytest.fixture
 def printed(monkeypatch):
-    """The two scores that README shows stand for those of this processor."""
+    """The scores that README and the model card show stand for those of this processor."""
     scores = re.findall(EXAMPLE, README.read_text(encoding="utf-8"))
     assert len(scores) == 2
     for name, score in zip(("example_computer", "example_person"), scores, strict=True):
         monkeypatch.setitem(values.VALUES, name, lambda score=score: score)
-    return [float(score) for score in scores]
+    on_card = re.findall(ON_CARD, (results.TABLES / "README.md").read_text(encoding="utf-8"))
+    on_card = {name: float(score) for name, score in on_card}
+    monkeypatch.setattr(card_facts, "example_scores", lambda: on_card)
+    card.values.cache_clear()
+    yield [float(score) for score in scores], on_card
+    card.values.cache_clear()
 
 
 @pytest.mark.parametrize("page", filling.names())
@@ -50,9 +58,11 @@ def test_a_notebook_types_no_result(name):
     assert set(re.findall(r"(?<![\w.])\d\.\d\d+", prose("\n".join(typed)))) <= {"0.05"}
 
 
-def test_the_readme_shows_what_the_detector_says_of_the_examples(printed):
-    for name, score in zip(("computer.flac", "person.flac"), printed, strict=True):
-        assert float(values.example(name)) == pytest.approx(score, abs=0.01)
+def test_pages_show_what_the_detector_says_of_the_examples(printed):
+    in_readme, on_card = printed
+    found = example_scores()
+    assert [found["computer.flac"], found["person.flac"]] == pytest.approx(in_readme, abs=0.01)
+    assert found == pytest.approx(on_card, abs=0.015)
 
 
 def prose(text):
@@ -84,7 +94,8 @@ def test_the_template_of_the_readme_types_no_result():
 def test_every_value_is_quoted_by_a_page():
     texts = [file.read_text(encoding="utf-8") for file in filling.TEMPLATES.rglob("*.md")]
     quoted = {field.strip() for text in texts for field in filling.FIELD.findall(text)}
-    assert sorted(set(values.VALUES) - quoted) == []
+    made = set(values.VALUES) | {f"card; {name}" for name in card.values()}
+    assert sorted(made - quoted) == []
 
 
 @pytest.fixture
@@ -95,7 +106,7 @@ def tables(tmp_path, monkeypatch):
     frame = frame.assign(delta_low=-0.1, delta_high=0.04)
     (tmp_path / "run").mkdir()
     frame.to_csv(tmp_path / "run" / "made.csv", index=False)
-    monkeypatch.setattr(reading, "REFERENCE", tmp_path)
+    monkeypatch.setattr(reference, "FOLDER", tmp_path)
     monkeypatch.setattr(filling, "TEMPLATES", tmp_path)
     filling._table.cache_clear()
     yield tmp_path
@@ -120,7 +131,15 @@ def test_fields_are_filled_from_a_table(tables, field, expected):
 
 
 @pytest.mark.parametrize(
-    "field", ["run/made; a; eer", "run/made; c; eer", "run/made; b; none", "run/none; b; eer", "no"]
+    "field",
+    [
+        "run/made; a; eer",
+        "run/made; c; eer",
+        "run/made; b; none",
+        "run/none; b; eer",
+        "no",
+        "card; no",
+    ],
 )
 def test_a_number_that_is_not_there_is_an_error_that_names_the_field(tables, field):
     (tables / "page.md").write_text("{{" + field + "}}")
@@ -140,8 +159,19 @@ def test_the_command_writes_what_changed_and_tells_it(tables, monkeypatch, capsy
     assert "up to date" in capsys.readouterr().out
 
 
+def test_clips_are_counted_by_the_results_or_by_the_breakdown_of_an_older_run(tables):
+    (tables / "mini").mkdir()
+    (tables / "mini" / "results.csv").write_text("model,f1\na,0.5\n")
+    (tables / "mini" / "breakdown.csv").write_text(
+        "by,class,clips\nlength,bona fide,30\nlength,bona fide,6\nlength,spoof,70\nsystem,spoof,9\n"
+    )
+    assert values.test_counts() == (36, 70)
+    (tables / "mini" / "results.csv").write_text("model,bonafide,spoofs\na,40,71\nb,40,71\n")
+    assert values.test_counts() == (40, 71)
+
+
 def test_executed_notebooks_are_linked_where_there_are_some(tmp_path, monkeypatch):
-    monkeypatch.setattr(reading, "REFERENCE", tmp_path)
+    monkeypatch.setattr(reference, "FOLDER", tmp_path)
     assert values.executed("mini") == ""
     (tmp_path / "mini" / "html").mkdir(parents=True)
     for name in ("02_b", "01_a"):

@@ -13,7 +13,7 @@ import soundfile
 from IPython.display import Audio
 from matplotlib import pyplot as plt
 
-from utils import paths
+from utils import paths, reference
 from utils.audio import reading
 from utils.pipeline import publish
 
@@ -56,7 +56,7 @@ def run(tmp_path, monkeypatch):
     for name in ("OUTPUTS", "INPUTS", "HOME"):
         folder = tmp_path / ("" if name == "HOME" else name.lower())
         monkeypatch.setattr(paths, name, folder)
-    monkeypatch.setattr(publish, "REFERENCE", tmp_path / "reference")
+    monkeypatch.setattr(reference, "FOLDER", tmp_path / "reference")
     competition, run = tmp_path / "inputs" / "tiny", tmp_path / "outputs" / "tiny"
     rng, waves, rows = np.random.default_rng(0), [], {"train_meta": [], "test_key": []}
     for name, ((table, label, system), _) in KINDS.items():

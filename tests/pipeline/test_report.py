@@ -9,12 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from utils import paths
+from utils import paths, reference
 from utils.pipeline import notebooks, profiles, report, steps
 
-REFERENCE = paths.ROOT / "outputs" / "reference"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
-RUNS = sorted(p.name for p in REFERENCE.iterdir() if (p / "env.json").exists())
+RUNS = sorted(p.name for p in reference.FOLDER.iterdir() if (p / "env.json").exists())
 
 
 @pytest.fixture
@@ -35,7 +34,7 @@ def test_the_index_page_of_an_empty_run_promises_nothing(folder):
 def of_two_models(key=True):
     """results.csv, with the columns that notebook 08 writes if there is a key."""
     table = {"model": ["<vote>", "svm"], "f1": [0.6, 0.7], "f1_low": 0.5, "f1_high": 0.8}
-    table |= {"eer": [0.12345, 0.3], "auc": 0.9, "cllr": 0.55555}
+    table |= {"eer": [0.12345, 0.3], "auc": 0.9, "cllr": 0.55555, "floor": 0.46154}
     return pd.DataFrame(table | ({"oof_eer": 0.2} if key else {}))
 
 
@@ -44,8 +43,6 @@ def finished(folder):
     """A run with everything."""
     of_two_models().to_csv(folder / "results.csv", index=False)
     paths.write_json(folder / "vote.json", {"vote": "<vote>"})
-    counts = {"by": "length", "class": ["bona fide", "spoof"], "clips": [30, 70]}
-    pd.DataFrame(counts).to_csv(folder / "breakdown.csv", index=False)
     for name in ("two", "results"):
         (folder / "figures" / f"{name}.png").write_bytes(b"x")
     (folder / "notebooks" / "01_eda.html").write_text("x")
@@ -96,7 +93,7 @@ def test_without_a_key_the_index_page_says_that_scores_are_out_of_fold(finished)
 def test_the_index_page_of_a_study_opens_with_its_last_words_and_its_table(
     folder, name, table, shown
 ):
-    shutil.copy(REFERENCE / name / f"{table}.csv", folder)
+    shutil.copy(reference.FOLDER / name / f"{table}.csv", folder)
     said = {"output_type": "display_data", "metadata": {}}
     said |= {"data": {"text/markdown": "- **EER** 0.1 < 0.2.\n- more"}}
     cell = nbformat.v4.new_code_cell("x", outputs=[nbformat.from_dict(said)])
@@ -113,8 +110,8 @@ def test_the_index_page_fits_a_window(finished, width):
         pytest.skip("no Chromium here: apt-get install chromium")
     from playwright.sync_api import sync_playwright
 
-    shutil.copy(REFERENCE / "mini" / "results.csv", finished)
-    shutil.copy(REFERENCE / "mini" / "results.png", finished / "figures")
+    shutil.copy(reference.FOLDER / "mini" / "results.csv", finished)
+    shutil.copy(reference.FOLDER / "mini" / "results.png", finished / "figures")
     page = report.write(finished)
     with sync_playwright() as tool:
         browser = tool.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
@@ -128,12 +125,12 @@ def test_the_index_page_fits_a_window(finished, width):
 
 @pytest.mark.parametrize("name", RUNS)
 def test_a_reference_run_is_small(name):
-    assert sum(file.stat().st_size for file in (REFERENCE / name).rglob("*.*")) < 15e6
+    assert sum(file.stat().st_size for file in (reference.FOLDER / name).rglob("*.*")) < 15e6
 
 
 @pytest.mark.parametrize("name", [name for name in RUNS if name in profiles.PROFILES])
 def test_a_reference_run_has_the_steps_of_its_profile_and_says_when_it_is_stale(name):
-    ran = paths.read_json(REFERENCE / name / "env.json").get("code", {})
+    ran = paths.read_json(reference.FOLDER / name / "env.json").get("code", {})
     chosen = steps.steps_of(name, profiles.PROFILES[name])
     stale = [
         step.name
@@ -152,7 +149,7 @@ def test_a_reference_run_has_the_steps_of_its_profile_and_says_when_it_is_stale(
 def reference_intervals():
     """(value, low, high) of neighbouring columns in all tables of the reference runs."""
     found = []
-    for file in REFERENCE.rglob("*.csv"):
+    for file in reference.FOLDER.rglob("*.csv"):
         numbers = pd.read_csv(file).select_dtypes("number").to_numpy(float)
         found += [numbers[:, first : first + 3] for first in range(numbers.shape[1] - 2)]
     return np.concatenate(found)

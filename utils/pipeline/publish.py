@@ -21,12 +21,11 @@ import numpy as np
 import pandas as pd
 import soundfile
 
-from utils import paths
+from utils import paths, reference
 from utils.audio import dsp, reading
 from utils.pipeline.notebooks import open_notebook
 from utils.synthesis.systems import SYSTEMS
 
-REFERENCE = paths.ROOT / "outputs" / "reference"
 LIMIT_MB = 5.0  # of all pages of a run; outputs/reference may have 15 MB
 COLOURS = 128  # of a published figure: a third of the bytes, and no difference that one sees
 WIDEST = 1200  # pixels
@@ -202,7 +201,7 @@ def main(argv: list[str] | None = None) -> int:
     run = paths.OUTPUTS / given.run
     try:
         name = given.competition or _competition(run)
-        target = given.out or REFERENCE / given.run / "html"
+        target = given.out or reference.FOLDER / given.run / "html"
         pages = publish(run, target, paths.INPUTS / name, given.limit_mb)
     except (NotPublished, OSError, ValueError) as error:
         print(f"FAILED: {error}", file=sys.stderr)

@@ -33,7 +33,6 @@ figcaption { color: #555; font-size: 14px }
 ul { padding-left: 1.2rem } details { margin: .6rem 0 }
 summary { cursor: pointer; font-size: 1.1rem }
 """
-PROTOCOLS = ["out of fold", "unseen families", "unseen corpora", "test"]  # columns of an ablation
 ERRORS = {  # of a detector, by threshold
     "threshold": "threshold",
     "false_alarms_plain": "recordings of people called spoof",
@@ -95,18 +94,6 @@ def _models(run: Path) -> tuple[pd.DataFrame, str, bool] | None:
     return None
 
 
-def _floor(run: Path) -> str:
-    """F1 of calling every scored clip bona fide, in brackets; "" where it is not known."""
-    table = _read(run, "breakdown")
-    if table is None or not {"by", "class", "clips"} <= set(table):
-        return ""
-    counts = table[table["by"] == "length"].groupby("class")["clips"].sum()
-    if "bona fide" not in counts:
-        return ""
-    prior = counts["bona fide"] / counts.sum()
-    return f" (calling every clip bona fide: {2 * prior / (1 + prior):.3f})"
-
-
 def _interval(row: pd.Series, name: str) -> str:
     return f"{row[name]:.3f} [{row[f'{name}_low']:.3f}, {row[f'{name}_high']:.3f}]"
 
@@ -122,7 +109,8 @@ def _sentence(run: Path) -> str:
     which = "the submitted model" if len(rows) else "the model with the highest F1"
     where = "On the test" if has_key else "Out of fold (there is no test key)"
     text = f"{where}, {which}, <b>{html.escape(row['model'])}</b>, has F1 {_interval(row, 'f1')}"
-    return f"{text}{_floor(run)} and EER {row['eer']:.3f}."
+    floor = f" (calling every clip bona fide: {row['floor']:.3f})" if "floor" in row else ""
+    return f"{text}{floor} and EER {row['eer']:.3f}."
 
 
 def _last_words(run: Path) -> str:
@@ -149,7 +137,6 @@ def _main_table(run: Path) -> list[str]:
     if table is not None:
         eer = table[table["metric"] == "eer"]
         wide = eer.pivot_table("value", "condition", "protocol", sort=False)
-        wide = wide[[name for name in PROTOCOLS if name in wide]]
         return [_table(_flat(wide)), "<p>EER by what was left out of training.</p>"]
     table = _read(run, "thresholds")
     if table is not None:

@@ -5,6 +5,7 @@ Settings are the constants of the modules that use them; counts come from the ta
 """
 
 import re
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from utils.detector import channels, detector, embedding
 from utils.detector.embedding import RATE
 from utils.detector.studies import comparisons, results, robustness
 from utils.detector.train import degradation, graph, heads, material, release, sounds
+from utils.reference import rows
 from utils.sources import demo_pages, page_repos
 
 EXAMPLES = paths.ROOT / "utils" / "detector" / "web" / "examples"
@@ -114,11 +116,6 @@ def counts(some: pd.DataFrame) -> tuple[str, str, str]:
     return f"{bonafide:,}", f"{len(some) - bonafide:,}", f"{some['owner'].nunique():,}"
 
 
-def rows(cells) -> str:
-    """Rows of a table in Markdown."""
-    return "\n".join("| " + " | ".join(row) + " |" for row in cells)
-
-
 def of_data(table: pd.DataFrame) -> dict:
     """Training clips (`results.read`) by kind, language, family of systems and corpus."""
     kinds = {"page": "demo pages of synthesisers", "plain": "recordings of people"}
@@ -206,9 +203,10 @@ def noisy_clip() -> np.ndarray:
     return wave * (embedding.PEAK / np.abs(wave).max())
 
 
-def example_scores(released: Path) -> dict[str, float]:
-    """Probability of bona fide of the clips that the card links, by the detector in a folder."""
-    opened = detector.Detector(released)
+@lru_cache
+def example_scores() -> dict[str, float]:
+    """Probability of bona fide that the released detector gives the clips that the card links."""
+    opened = detector.Detector()
     files = (EXAMPLES / "person.flac", EXAMPLES / "computer.flac", NOISY)
     return {file.name: opened.probability(file) for file in files}
 
@@ -241,17 +239,10 @@ def of_releases(external: pd.Series, owners: int) -> dict:
     eer, low, high = (external[name] for name in ("eer", "eer_low", "eer_high"))
     now = f"**{owners:,}**", f"{eer:.3f} [{low:.3f}, {high:.3f}]", f"{external['auc']:.3f}"
     cells.append((*now, f"this release; {CHANGES[owners]}"))
-    return {
-        "release_rows": rows(cells),
-        "external_eer": f"{eer:.3f}",
-        "external_auc": f"{external['auc']:.3f}",
-        "external_ece": f"{external['ece']:.3f}",
-        "external_clips": int(external["clips"]),
-        "external_owners": int(external["owners"]),
-    }
+    return {"release_rows": rows(cells)}
 
 
-def of_project(folder: Path) -> dict:
+def of_project() -> dict:
     """How to cite it, where its weights come from, and on what it was trained."""
     citation = (paths.ROOT / "CITATION.cff").read_text(encoding="utf-8")
     said = {
@@ -261,7 +252,7 @@ def of_project(folder: Path) -> dict:
     pages = demo_pages.read_table()
     licences = pages["licence"]
     packages = pd.read_csv(paths.ROOT / "inputs" / "packages.tsv", sep="\t", index_col="name")
-    environment = paths.read_json(folder / "env.json")
+    environment = paths.read_json(results.TABLES / "env.json")
     return {
         "title": said["title"],
         "release": said["version"],

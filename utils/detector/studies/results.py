@@ -13,10 +13,10 @@ import pandas as pd
 from scipy.special import expit
 from sklearn.model_selection import GroupKFold
 
-from utils import bootstrap, metrics, paths
+from utils import bootstrap, metrics, reference
 from utils.evaluation import calibration
 
-TABLES = paths.ROOT / "outputs" / "reference" / "detector"  # of the released detector
+TABLES = reference.FOLDER / "detector"  # of the released detector
 REPEATS = 1000  # bootstrap draws, of owners
 BASE_RATES = (1 / 2, 1 / 10, 1 / 100, 1 / 1000)  # share of fakes among what is scored
 FAMILIES = {  # what names of systems look like, the first that fits counts

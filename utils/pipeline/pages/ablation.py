@@ -2,9 +2,7 @@
 
 import pandas as pd
 
-from utils.pipeline.pages.reading import read, rows
-
-PROTOCOLS = ("out of fold", "unseen families", "unseen corpora", "test")
+from utils.reference import read, rows
 
 
 def compared() -> pd.DataFrame:
@@ -66,20 +64,18 @@ def width_of_eer() -> float:
 
 def ablation_rows() -> str:
     """EER of each condition and protocol; in brackets the difference, bold beyond its interval."""
-    table = read("ablation/ablation").query("metric == 'eer'")
+    table = read("ablation/ablation").query("metric == 'eer' and protocol != 'external'")
     beyond = compared()["beyond"].reindex(table.index, fill_value=False)
+    table, protocols = table.assign(beyond=beyond), table["protocol"].unique()
     cells = []
     for (condition, against), some in table.fillna({"against": ""}).groupby(
         ["condition", "against"], sort=False
     ):
-        by_protocol = some.set_index("protocol")
         values = []
-        for protocol in PROTOCOLS:
-            row = by_protocol.loc[protocol]
-            delta = f"{row['delta']:+.3f}"
-            if beyond[some.index[some["protocol"] == protocol][0]]:
-                delta = f"**{delta}**"
-            values.append(f"{row['value']:.3f}" + (f" ({delta})" if against else ""))
+        for row in some.set_index("protocol").loc[protocols].itertuples():
+            bold = "**" if row.beyond else ""
+            delta = f" ({bold}{row.delta:+.3f}{bold})" if against else ""
+            values.append(f"{row.value:.3f}{delta}")
         cells.append((condition, against or "–", *values))
     return rows(cells)
 

@@ -5,15 +5,14 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import soundfile
 
-from utils import paths, plots
-from utils.pipeline.pages.reading import REFERENCE
+from utils import paths, plots, reference
 
 EXAMPLES = paths.ROOT / "utils" / "detector" / "web" / "examples"
 SHOWN = {"person.flac": "bona fide: a person reads", "computer.flac": "spoof: a computer speaks"}
 SECONDS = 2.8  # of both, so that one scale of time serves
 
 
-def draw(file: Path = REFERENCE / "examples.png") -> None:
+def draw(file: Path = reference.FOLDER / "examples.png") -> None:
     """Spectrograms of the two examples of the page, side by side."""
     plots.style()
     fig, axes = plt.subplots(1, 2, figsize=(8.4, 2.8), sharey=True)

@@ -7,6 +7,7 @@ cells (see `notebooks`). What stands in double braces is filled:
     {{mini/results; campplus; f1 interval}}   0.692 [0.532, 0.763]
     {{mini/breakdown; piper; right 0%}}       21 %
     {{mini_rows}}                             what `values.VALUES` makes of that name
+    {{card; doubling}}                        the same of `detector.studies.card`
 
 The first word is a CSV file under outputs/reference/, the last a column with a format; the words
 between them name one row, each is one of its cells (`released*`: a cell that begins so;
@@ -20,16 +21,17 @@ from pathlib import Path
 
 import pandas as pd
 
-from utils.pipeline.pages import reading, values
+from utils import reference
+from utils.pipeline.pages import values
 
 TEMPLATES = Path(__file__).with_name("templates")
-FIELD = re.compile(r"\{\{(.+?)\}\}")
+FIELD = re.compile(r"\{\{([^{}]+)\}\}")
 FORMAT = re.compile(r"(.+?) (interval|in 100|[+,]?(?:\.\d)?[fd]|\.?\d%)$")
 
 
 @lru_cache
 def _table(name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    table = reading.read(name)
+    table = reference.read(name)
     return table, table.astype(str)
 
 
@@ -74,8 +76,8 @@ def formatted(row: pd.Series, column: str, how: str) -> str:
 def filled(field: str) -> str:
     """What stands for a field. Raises KeyError if the table, row or column is not there."""
     words = [word.strip() for word in field.split(";")]
-    if len(words) == 1:
-        made = str(values.VALUES[words[0]]())
+    if len(words) == 1 or words[0] == "card":
+        made = values.of_card(words[1]) if words[1:] else str(values.VALUES[words[0]]())
         if re.search(r"\bnan\b", made):
             raise KeyError(f"{words[0]} holds a number that is not there")
         return made

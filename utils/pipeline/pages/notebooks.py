@@ -2,7 +2,7 @@
 
 `templates/notebooks/<notebook>.ipynb.md` holds them, with a line `---` between two. Each is the
 whole source of one Markdown cell, with fields as in `filling`. It belongs to the cell that begins
-alike: with the same heading, or with the same words in bold.
+alike: with the same heading, the same words in bold or "Reference run (the same table)".
 
     **Reference run, durations.** {{mini/…; …}} of the clips are shorter than 10 s.
     ---
@@ -19,7 +19,7 @@ from utils import paths
 from utils.pipeline.pages import filling
 
 ENDING = ".ipynb.md"
-BEGINNING = re.compile(r"#+ [^\n{]+|\*\*[^*{]+\*\*")
+BEGINNING = re.compile(r"#+ [^\n{]+|\*\*[^*{]+\*\*|Reference run \([^){]+\)")
 
 
 def names() -> list[str]:

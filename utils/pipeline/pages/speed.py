@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from utils.pipeline.pages.reading import read
+from utils.reference import read, rows
 
 
 def rounds(seconds: int, rival: str, column: str, task: str = "score") -> pd.Series:
@@ -24,10 +24,10 @@ def ratio(seconds: int, rival: str, task: str = "score") -> str:
     return told(values, 1 if values.median() > 3 else 2)
 
 
-def rows() -> str:
+def speed_rows() -> str:
     """The table: a row for each length of clip."""
     fractions = read("speed/operations", index_col="seconds")
-    lines = []
+    cells = []
     for seconds, fraction in fractions["fraction_of_matrix_speed"].items():
         speeds = [
             f"{rounds(seconds, rival, 'clips_per_s').median():.{digits}f}"
@@ -39,9 +39,9 @@ def rows() -> str:
             )
         ]
         ratios = [ratio(seconds, "ours"), ratio(seconds, "ours, int8")]
-        cells = [str(seconds), *speeds, *ratios, ratio(seconds, "ours", "step"), f"{fraction:.2f}"]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        ratios.append(ratio(seconds, "ours", "step"))
+        cells.append((str(seconds), *speeds, *ratios, f"{fraction:.2f}"))
+    return rows(cells)
 
 
 def operations(seconds: int = 4) -> str:
@@ -54,12 +54,12 @@ def eight_bits() -> str:
     """Engines for eight bits: time as a fraction of float32's, difference of the last layer."""
     table = read("speed/eight_bits", index_col="engine")
     whole = table["s_per_clip"]["float32, PyTorch"]
-    lines = []
+    cells = []
     for engine, row in table.drop("float32, PyTorch").sort_values("s_per_clip").iterrows():
         by = row["relative_difference"]
         differs = f"{100 * by:.0f} %" if pd.notna(by) else "not measured"
-        lines.append(f"| {engine} | {row['s_per_clip'] / whole:.2f} | {differs} |")
-    return "\n".join(lines)
+        cells.append((engine, f"{row['s_per_clip'] / whole:.2f}", differs))
+    return rows(cells)
 
 
 def growth() -> str:
@@ -91,16 +91,16 @@ def eight_gain() -> str:
 
 def int8_gain() -> str:
     """How many times as fast as fp32 Whisper of notebook 04 is in int8."""
-    rows = read("speed/precision").query("model == 'whisper-base'").set_index("precision")
-    return f"{rows['times_real_time']['int8'] / rows['times_real_time']['fp32']:.1f}"
+    table = read("speed/precision").query("model == 'whisper-base'").set_index("precision")
+    return f"{table['times_real_time']['int8'] / table['times_real_time']['fp32']:.1f}"
 
 
 def small_to_large(table: str, name: str, column: str, small: str, large: str) -> str:
     """How many times as fast as Whisper large Whisper small is."""
-    rows = read(table)
-    if "precision" in rows:
-        rows = rows[rows["precision"] == "fp32"]
-    speeds = rows.set_index(name)[column]
+    models = read(table)
+    if "precision" in models:
+        models = models[models["precision"] == "fp32"]
+    speeds = models.set_index(name)[column]
     return f"{speeds[small] / speeds[large]:.1f}"
 
 
@@ -109,7 +109,7 @@ def median(seconds: int, rival: str, column: str, task: str, digits: int, unit: 
 
 
 VALUES = {
-    "speed_rows": rows,
+    "speed_rows": speed_rows,
     "speed_operations": operations,
     "speed_eight_bits": eight_bits,
     "speed_growth": growth,

@@ -1,9 +1,14 @@
 """Augmentations repeat by their seed and keep their labels true."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import soundfile as sf
+from scipy.signal import butter, sosfilt
 
-from utils.audio import augmentation, dsp
+from utils import paths
+from utils.audio import augmentation, dsp, shortcut_audit
 
 NOTHING = dict.fromkeys(augmentation.PROBABILITIES, 0.0)
 SPLICE = NOTHING | {"splice": 1.0}
@@ -95,3 +100,71 @@ def test_a_clip_is_not_spliced_where_no_label_would_be_true():
     long = np.full(20 * dsp.RATE, 1.0, np.float32)
     made = augment(wave, 0, 0, [long], [], SPLICE)
     assert made.label == 0 and made.effects == [] and np.array_equal(made.wave, wave)
+
+
+def example(name):
+    """A clip that the page of the detector shows, 8 kHz, its first 4 s."""
+    file = paths.ROOT / "utils" / "detector" / "web" / "examples" / f"{name}.flac"
+    wave, rate = sf.read(file, dtype="float32")
+    return dsp.resample(wave, rate, dsp.RATE)[: 4 * dsp.RATE]
+
+
+def white():
+    return np.random.default_rng(0).standard_normal(3 * dsp.RATE).astype(np.float32) * 0.1
+
+
+def telephone():
+    """White noise in the band of a telephone, over a noise floor 40 dB weaker."""
+    band = butter(4, (200, 3400), "bandpass", fs=dsp.RATE, output="sos")
+    wave = sosfilt(band, white())
+    return dsp.add_noise(wave, np.random.default_rng(1).standard_normal(len(wave)), 40)
+
+
+def drawn(size, sign=1):
+    """A generator that draws this size of an effect, and this direction."""
+    return SimpleNamespace(uniform=lambda *_: size, choice=lambda _: sign)
+
+
+CHANGES = {
+    "down": lambda wave: augmentation.pitch(wave, drawn(3, -1)),
+    "up": lambda wave: augmentation.pitch(wave, drawn(3)),
+    "faster": lambda wave: augmentation.speed(wave, drawn(2 ** (3 / 12))),
+}
+CLIPS = {"white": white, "telephone": telephone}
+CLIPS |= {name: lambda name=name: example(name) for name in ("person", "computer")}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("clip", CLIPS)
+def test_a_change_of_pitch_or_speed_leaves_the_top_of_the_band_as_it_was(clip, change):
+    """A shift down left nothing above 3.2 kHz, a higher speed nothing above 3.9 kHz."""
+    wave = CLIPS[clip]()
+    before, after = (
+        np.array(list(shortcut_audit.top_of_the_band(each).values()))
+        for each in (wave, CHANGES[change](wave))
+    )
+    assert np.abs(after - before).max() < 2
+
+
+def median_pitch(wave):
+    """Hz, of the voiced frames (Praat)."""
+    import parselmouth
+
+    sound = parselmouth.Sound(wave.astype(np.float64), dsp.RATE)
+    pitch = sound.to_pitch(0.01, 60, 500).selected_array["frequency"]
+    return np.median(pitch[pitch > 0])
+
+
+@pytest.mark.parametrize(("change", "semitones"), [("down", -3), ("up", 3), ("faster", 3)])
+def test_a_changed_voice_is_still_heard_as_changed(speechlike, change, semitones):
+    """A filter over the whole band would bring a steady voice back to its old pitch."""
+    for wave in (speechlike, example("person")):
+        moved = 12 * np.log2(median_pitch(CHANGES[change](wave)) / median_pitch(wave))
+        assert moved == pytest.approx(semitones, abs=0.4)
+
+
+@pytest.mark.parametrize("name", augmentation.CHANGES_LABEL)
+def test_silent_and_very_short_clips_are_changed_too(name):
+    for wave in (np.zeros(dsp.RATE, np.float32), white()[:200]):
+        changed = augmentation.EFFECTS[name](wave, np.random.default_rng(0))
+        assert len(changed) and np.isfinite(changed).all()

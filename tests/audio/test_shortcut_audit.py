@@ -22,6 +22,17 @@ def test_packaging_features_see_silence_zeros_dc_and_a_codec(speechlike):
     assert coded[distance] < 2e-5 < plain[distance]
 
 
+def test_the_top_of_the_band_is_told_against_its_middle():
+    wave = np.random.default_rng(0).standard_normal(80_000).astype(np.float32)
+    flat = shortcut_audit.top_of_the_band(wave)
+    assert len(flat) == 12 and max(map(abs, flat.values())) < 1
+    spectrum = np.fft.rfft(wave)
+    spectrum[np.fft.rfftfreq(len(wave), 1 / 8000) > 3500] *= 0.1
+    cut = shortcut_audit.top_of_the_band(np.fft.irfft(spectrum))
+    assert cut["top: 3300 Hz (dB)"] == pytest.approx(flat["top: 3300 Hz (dB)"], abs=0.1)
+    assert cut["top: 3600 Hz (dB)"] == pytest.approx(flat["top: 3600 Hz (dB)"] - 20, abs=0.1)
+
+
 def test_the_longest_run_of_zeros_is_counted_at_both_ends_and_inside():
     longest = shortcut_audit._longest_run
     assert longest(np.array([True, True, False, True, False])) == 2

@@ -1,14 +1,17 @@
 """The finalist's augmentations of single clips and their splicing, with the slides' probabilities.
 
 Two of them change the label: a recording whose pitch or speed was changed counts as manipulated, so
-bona fide becomes spoof. The slides call splicing "mixup". Waves are float32 arrays of shape
-(samples,) at 8 kHz, full scale ±1. All random numbers come from the generator that is passed in: a
-seed repeats a clip exactly.
+bona fide becomes spoof. They keep the clip's mean spectrum above 1.5 kHz: an empty top, or an edge
+of the telephone band that has moved, would name the class by itself. The slides call splicing
+"mixup". Waves are float32 arrays of shape (samples,) at 8 kHz, full scale ±1. All random numbers
+come from the generator that is passed in: a seed repeats a clip exactly.
 """
 
 from dataclasses import dataclass, field
 
 import numpy as np
+from scipy.signal import resample as resample_by_fft
+from scipy.signal import welch
 
 from utils.audio.dsp import RATE, add_noise, coloured_noise, fit_length, resample
 
@@ -26,6 +29,10 @@ MAX_S = 15.0  # an augmented clip is shorter
 SPLICE_UNDER_S = 5.0  # only clips up to this length are spliced
 LEAST_SPOOF_S = 0.5  # of a splice that is labelled spoof, as in the competition's own splices
 SPLICE_TRIES = 20
+KEPT_FROM_HZ = 1500  # from here a change of pitch or speed keeps the clip's mean spectrum
+OWN_TOP_HZ = 2500  # a telephone band that ends at 3.2 kHz ends here after 4 semitones down
+FADE_HZ = 100  # from none to all of either
+WINDOW = 512  # samples, of the mean spectrum
 
 
 @dataclass(frozen=True)
@@ -77,17 +84,58 @@ def rate(wave: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return fit_length(back, len(wave)).astype(np.float32)
 
 
-def pitch(wave: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Shift the pitch by 2–4 semitones up or down (phase vocoder). The label becomes spoof."""
+def pitch(wave: np.ndarray, rng: np.random.Generator, keep_spectrum: bool = True) -> np.ndarray:
+    """Shift the pitch by 2–4 semitones up or down (phase vocoder). The label becomes spoof.
+
+    A shift down leaves the top of the band empty, so what lies above `OWN_TOP_HZ` stays the clip's
+    own. `keep_spectrum`: False leaves the band as the shift makes it.
+    """
     import librosa  # takes seconds to import
 
     steps = float(rng.uniform(2, 4) * rng.choice([-1, 1]))
-    return librosa.effects.pitch_shift(wave, sr=RATE, n_steps=steps, n_fft=512).astype(np.float32)
+    shifted = librosa.effects.pitch_shift(wave, sr=RATE, n_steps=steps, n_fft=512, res_type="fft")
+    if keep_spectrum:
+        shifted = _with_spectrum_of(wave, _with_top_of(wave, shifted))
+    return shifted.astype(np.float32)
 
 
-def speed(wave: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Play 1.1–1.3 times faster, which raises the pitch too. The label becomes spoof."""
-    return resample(wave, RATE, int(RATE / rng.uniform(1.1, 1.3)))
+def speed(wave: np.ndarray, rng: np.random.Generator, keep_spectrum: bool = True) -> np.ndarray:
+    """Play 1.1–1.3 times faster, which raises the pitch too. The label becomes spoof.
+
+    `keep_spectrum`: False leaves the band as the speed makes it.
+    """
+    faster = resample_by_fft(wave, int(len(wave) / rng.uniform(1.1, 1.3)))
+    return (_with_spectrum_of(wave, faster) if keep_spectrum else faster).astype(np.float32)
+
+
+def _with_top_of(wave: np.ndarray, changed: np.ndarray) -> np.ndarray:
+    """`changed`, from `OWN_TOP_HZ` upwards replaced by a wave of the same length."""
+    share = _share_above(OWN_TOP_HZ, len(wave))
+    spectrum = (1 - share) * np.fft.rfft(changed) + share * np.fft.rfft(wave)
+    return np.fft.irfft(spectrum, len(wave))
+
+
+def _with_spectrum_of(wave: np.ndarray, changed: np.ndarray) -> np.ndarray:
+    """`changed`, filtered so that its mean power above `KEPT_FROM_HZ` is that of `wave`.
+
+    Below, the filter would bring the harmonics of a steady voice back to their old places.
+    """
+    hertz, wanted = _mean_power(wave)
+    gain = np.sqrt(wanted / _mean_power(changed)[1])
+    gain = np.interp(np.fft.rfftfreq(len(changed), 1 / RATE), hertz, gain)
+    gain = 1 + _share_above(KEPT_FROM_HZ, len(changed)) * (gain - 1)
+    return np.fft.irfft(gain * np.fft.rfft(changed), len(changed))
+
+
+def _share_above(edge: float, samples: int) -> np.ndarray:
+    """0 below a frequency, 1 above it, for each of the bins of `rfft` (samples // 2 + 1,)."""
+    return np.clip((np.fft.rfftfreq(samples, 1 / RATE) - edge) / FADE_HZ, 0, 1)
+
+
+def _mean_power(wave: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(frequencies in Hz, mean power density by Welch's method) in steps of 16 Hz, both (257,)."""
+    hertz, power = welch(fit_length(wave, max(len(wave), WINDOW)), RATE, nperseg=WINDOW)
+    return hertz, power + 1e-14
 
 
 EFFECTS = {"crop": crop, "echo": echo, "noise": noise, "rate": rate, "pitch": pitch, "speed": speed}

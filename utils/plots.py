@@ -98,6 +98,29 @@ def waterfall(axis, steps) -> None:
     axis.grid(axis="y", visible=False)
 
 
+def error_map(run, table, protocols: list[str], title: str, name: str = "errors") -> None:
+    """`figures/<name>.png`: two maps of error rates, spoofs by family and bona fide by source.
+
+    Args: `table` of `evaluation.comparison.errors`; `protocols`, its columns in this order.
+    """
+    import seaborn as sns  # takes a second, and scoring draws no such map
+
+    titles = {"spoof": "spoofs accepted, by family", "bona fide": "bona fide rejected, by source"}
+    fig, axes = plt.subplots(1, 2, figsize=(9, 5))
+    for axis, kind in zip(axes, titles, strict=True):
+        part = table[table["class"] == kind]
+        rates = part.pivot(index="name", columns="protocol", values="error_rate")
+        rates = rates[[protocol for protocol in protocols if protocol in rates]]
+        rates = rates.loc[rates.mean(axis=1).sort_values(ascending=False).index]
+        options = {"annot": True, "fmt": ".2f", "cmap": "cividis_r", "vmin": 0, "vmax": 1}
+        bar = {"label": "error rate"}
+        sns.heatmap(rates, ax=axis, cbar=kind == "bona fide", cbar_kws=bar, **options)
+        axis.set(xlabel="", ylabel="", title=titles[kind])
+        axis.tick_params(axis="x", rotation=20)
+    fig.suptitle(title, fontsize=10)
+    save(run, name)
+
+
 def timeline(
     path,
     wave: np.ndarray,

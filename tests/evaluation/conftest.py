@@ -4,6 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from utils.evaluation import ablation
+
 FAMILIES = ("hifigan", "world", "kokoro", "pico", "espeak")
 
 
@@ -37,3 +39,12 @@ def features(clips):
         return x
 
     return of
+
+
+@pytest.fixture(scope="session")
+def tables(clips, features):
+    """Scores of four models whose errors are independent."""
+    return [
+        ablation.score_condition(clips, 0, "logistic", features(1.5, seed), None)
+        for seed in range(4)
+    ]

@@ -8,7 +8,7 @@ from utils import contracts, metrics, parallel
 from utils.audio import augmentation, dsp
 from utils.evaluation import ablation, leave_out
 from utils.evaluation.ablation import Added, Condition, Recipe
-from utils.models import finetune
+from utils.models import classifiers, finetune
 
 NOTHING = np.zeros(0, int)
 
@@ -120,6 +120,24 @@ def test_a_finished_condition_is_not_scored_again(material, tmp_path, monkeypatc
     assert changed == {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.csv")}
 
 
+def test_a_seed_draws_folds_augmented_clips_and_initial_weights_anew(material, features):
+    clips, label = material.clips, material.clips["label"].to_numpy()
+    folds = [[s.scored for s in leave_out.splits(clips, seed, family_folds=0)] for seed in (1, 2)]
+    assert not np.array_equal(folds[0][0], folds[1][0])
+    recipe = Recipe(dict.fromkeys(augmentation.PROBABILITIES, 0.0) | {"noise": 1.0})
+    made = [material.augmented_waves(recipe, seed) for seed in (1, 2)]
+    by_row = [
+        {rows[0]: wave for wave, rows in zip(waves, sources, strict=True)}
+        for waves, _, sources in made
+    ]
+    assert not any(np.array_equal(by_row[0][row], by_row[1][row]) for row in by_row[0])
+    x = features(1.0)
+    for kind in ("trees", "deep_svdd", "oc_softmax"):
+        scores = [classifiers.fit(kind, x, label, seed)(x) for seed in (1, 1, 2)]
+        assert np.array_equal(scores[0], scores[1]), kind
+        assert not np.array_equal(scores[0], scores[2]), kind
+
+
 def test_a_condition_is_compared_with_the_one_that_it_changes():
     base = Condition("base")
     other = base.but("other", model="svm")
@@ -146,3 +164,5 @@ def test_fine_tuning_scores_every_protocol_and_keeps_its_models(clips, tmp_path,
         assert max(eer(clips, scores, protocol) for protocol in leave_out.PROTOCOLS) < 0.15
     assert not found["tuned"].equals(found["frozen"])
     assert len(list((tmp_path / "models").glob("ge2e-1-0-*/done.json"))) == 15
+    fewer = ablation.fine_tuned(material, 0, config, tmp_path / "models", ("test",))
+    assert set(fewer["tuned"]["protocol"]) == {"test"}

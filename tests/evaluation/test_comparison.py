@@ -4,24 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from utils import metrics
-from utils.evaluation import ablation, comparison, leave_out
-
-KEY = comparison.KEY
-
-
-@pytest.fixture(scope="module")
-def tables(clips, features):
-    """Scores of four models whose errors are independent."""
-    return [
-        ablation.score_condition(clips, 0, "logistic", features(1.5, seed), None)
-        for seed in range(4)
-    ]
+from utils import metrics, paths
+from utils.evaluation import comparison, leave_out, stacking
+from utils.evaluation.calibration import f1_at_prior
 
 
 def rows_of(clips, condition, reference, **options):
-    label, group = clips["label"].to_numpy(), clips["group"].to_numpy()
-    found = comparison.compare(label, group, condition, reference, **options)
+    found = comparison.compare(clips, condition, reference, prior=0.3, **options)
     return pd.DataFrame(found).set_index(["protocol", "metric"])
 
 
@@ -56,11 +45,13 @@ def test_values_are_those_of_the_plain_metrics_averaged_over_families_and_seeds(
         for _, part in table[table["protocol"] == "unseen families"].groupby("part")
     ]
     assert found["unseen families", "eer"] == pytest.approx(np.mean(of_families))
-    cut = comparison.threshold(label, tables[0])
+    cut = stacking.threshold(label, tables[0])
     part = tables[0][tables[0]["protocol"] == "test"]
-    f1 = metrics.f1(label[part["clip"]], part["score"] > cut)
-    alone = rows_of(clips, tables[:1], tables[:1], repeats=20)["value"]
-    assert alone["test", "f1"] == pytest.approx(f1)
+    truth, accepted = label[part["clip"]], part["score"] > cut
+    f1 = f1_at_prior(accepted[truth == 1].mean(), accepted[truth == 0].mean(), 0.3)
+    alone = rows_of(clips, tables[:1], tables[:1], repeats=20)
+    assert alone.loc[("test", "f1"), "value"] == pytest.approx(f1)
+    assert (alone["prior"] == 0.3).all() and comparison.test_prior(clips) == 0.5
 
 
 def test_the_interval_of_unseen_families_covers_their_spread(clips, tables):
@@ -71,6 +62,21 @@ def test_the_interval_of_unseen_families_covers_their_spread(clips, tables):
     table["score"] = label[table["clip"]] * 2.0 * sign
     row = rows_of(clips, [table], [table], repeats=500).loc[("unseen families", "eer")]
     assert row["value"] == pytest.approx(0.2) and row["low"] == 0 and row["high"] >= 0.4
+
+
+def test_the_interval_of_the_test_covers_the_spread_of_families(clips, tables):
+    """Of two families one is impossible and one is trivial; all groups are alike."""
+    test = tables[0]["protocol"] == "test"
+    clip = tables[0].loc[test, "clip"].to_numpy()
+    two = clips.copy()
+    two.loc[clip, "family"] = np.where(clip % 4 < 2, "easy", "hard")
+    label = clips["label"].to_numpy()[clip]
+    table = tables[0].copy()
+    table.loc[test, "score"] = np.where(label == 1, 0.0, np.where(clip % 4 < 2, -1.0, 1.0))
+    row = rows_of(two, [table], [table], repeats=500).loc[("test", "eer")]
+    assert row["families"] == 2 and row["low"] == 0 and row["high"] == pytest.approx(1)
+    row = rows_of(clips, [table], [table], repeats=500).loc[("test", "eer")]
+    assert row["families"] == 1 and row["low"] > 0.2 and row["high"] < 0.8
 
 
 def test_only_clips_that_both_scored_are_compared(clips, tables):
@@ -89,39 +95,15 @@ def test_the_table_counts_comparisons_beside_what_chance_gives(clips, tables):
     counts = comparison.counts(table)
     assert (counts["comparisons"] == 1).all() and len(counts) == 10
     assert (counts["expected_by_chance"] == 0.05).all()
-    improved = table.assign(delta_low=-0.2, delta_high=-0.1)
+    compared = table["against"] == "a"
+    assert table.loc[~compared, ["p", "p_holm"]].isna().all(axis=None)
+    assert (table.loc[compared, "p_holm"] >= table.loc[compared, "p"]).all()
+    assert table.loc[compared, "p"].between(1 / 51, 1).all() and not counts["survive"].any()
+    improved = table.assign(delta_low=-0.2, delta_high=-0.1, p_holm=0.01)
     counts = comparison.counts(improved)
+    assert (counts["survive"] == 1).all()
     assert (counts.xs("eer", level="metric")["better"] == 1).all()
     assert (counts.xs("f1", level="metric")["worse"] == 1).all()
-
-
-@pytest.mark.parametrize("stacker", ["logistic", "lightgbm"])
-def test_a_stack_gains_from_models_that_err_apart_and_reads_no_label_of_the_test(
-    clips, tables, stacker
-):
-    label = clips["label"].to_numpy()
-    scaled = [comparison.scaled(label, table) for table in tables]
-    stacked = comparison.stack(clips, 0, scaled, stacker)
-    for protocol in ("out of fold", "unseen corpora"):
-        rows = stacked[stacked["protocol"] == protocol]
-        singles = [t[t["protocol"] == protocol] for t in tables]
-        single = min(metrics.eer(label[t["clip"]], t["score"]) for t in singles)
-        assert metrics.eer(label[rows["clip"]], rows["score"]) < single
-    flipped = clips.assign(label=np.where(clips["set"] == "test", 1 - label, label))
-    again = comparison.stack(flipped, 0, scaled, stacker)
-    test = stacked["protocol"] == "test"
-    assert np.array_equal(stacked.loc[test, "score"], again.loc[test, "score"])
-
-
-def test_votes_by_hand(clips, tables):
-    label = clips["label"].to_numpy()
-    two = [tables[0].assign(score=1.0), tables[0].assign(score=-3.0)]
-    assert (comparison.vote(two)["score"] == -1).all()
-    assert np.allclose(comparison.vote(two, hard=True)["score"], 1 - 1e-3)
-    scaled = comparison.scaled(label, tables[0])
-    out_of_fold = scaled[scaled["protocol"] == "out of fold"]
-    assert out_of_fold["score"].std() == pytest.approx(1)
-    assert comparison.threshold(label, scaled) == pytest.approx(0, abs=1e-6)
 
 
 def test_errors_by_hand():
@@ -149,3 +131,29 @@ def test_the_figure_names_every_condition_and_protocol(clips, tables, tmp_path, 
     comparison.figure(tmp_path, table, {"one": ["b"], "two": ["c"]})
     assert set(shown["labels"]) == {"one", "b", "two", "c"}
     assert shown["titles"] == list(comparison.SHOWN)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "claimed", "expected"),
+    [
+        (0.001, 0.005, 0.02, "reproduced"),
+        (-0.017, 0.013, 0.02, "refuted"),
+        (-0.005, 0.045, 0.01, "undecided, interval 0.050 wide"),
+        (-0.03, -0.01, 0.0, "refuted"),
+        (-0.01, 0.02, 0.0, "undecided, interval 0.030 wide"),
+    ],
+)
+def test_verdicts_by_hand(low, high, claimed, expected):
+    assert comparison.verdict(low, high, claimed) == expected
+
+
+def test_claims_are_read_from_f1_on_the_test_beside_the_slides():
+    rows = pd.DataFrame({"condition": ["+ splice", "soft vote", "+ demo pages", "other"]})
+    rows = rows.assign(metric="f1", protocol="test", delta=0.005, delta_low=-0.0, delta_high=0.015)
+    rows = pd.concat([rows, rows.assign(metric="eer"), rows.assign(protocol="out of fold")])
+    slides = pd.read_csv(paths.ROOT / "outputs" / "reference" / "slides.csv")
+    found = comparison.claims(rows, slides).set_index("condition")
+    assert list(found.index) == ["+ splice", "soft vote", "+ demo pages"]
+    assert found["claimed"].tolist() == pytest.approx([0.02, 0.005, np.nan], nan_ok=True)
+    assert found["verdict"].str.split(",").str[0].tolist() == ["refuted", "undecided", "undecided"]
+    assert found.loc["+ splice", "sentence"].endswith("(slides +0.020), **refuted**")

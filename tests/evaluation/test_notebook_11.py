@@ -25,4 +25,6 @@ def test_the_ablation_runs_on_a_few_clips(smoke_inputs, tmp_path):
     alone = table[table["against"] != ""]
     paired = alone["value"].astype(float) - alone["reference_value"].astype(float)
     assert (paired - alone["delta"].astype(float)).abs().max() < 2e-4
+    assert (alone["p_holm"].astype(float) >= alone["p"].astype(float)).all()
+    assert (table.loc[table["metric"] == "f1", "prior"].astype(float).between(0.01, 0.99)).all()
     assert (run / "figures" / "ablation.png").exists() and (run / "errors.csv").exists()

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from utils import metrics
 from utils.evaluation import stacking
 
 
@@ -135,3 +136,44 @@ def test_the_labels_of_other_clips_play_no_part_in_their_votes(three_models):
         for other in (scores[fold == 2], scores[fold == 2].iloc[:10])
     ]
     assert again[0].equals(again[1])
+
+
+@pytest.mark.parametrize("stacker", ["logistic", "lightgbm"])
+def test_a_stack_gains_from_models_that_err_apart_and_reads_no_label_of_the_test(
+    clips, tables, stacker
+):
+    label = clips["label"].to_numpy()
+    scaled = [stacking.scaled(label, table) for table in tables]
+    stacked = stacking.stack(clips, 0, scaled, stacker)
+    for protocol in ("out of fold", "unseen corpora"):
+        rows = stacked[stacked["protocol"] == protocol]
+        singles = [t[t["protocol"] == protocol] for t in tables]
+        single = min(metrics.eer(label[t["clip"]], t["score"]) for t in singles)
+        assert metrics.eer(label[rows["clip"]], rows["score"]) < single
+    flipped = clips.assign(label=np.where(clips["set"] == "test", 1 - label, label))
+    again = stacking.stack(flipped, 0, scaled, stacker)
+    test = stacked["protocol"] == "test"
+    assert np.array_equal(stacked.loc[test, "score"], again.loc[test, "score"])
+
+
+def test_votes_of_tables_by_hand(clips, tables):
+    label = clips["label"].to_numpy()
+    two = [tables[0].assign(score=1.0), tables[0].assign(score=-3.0)]
+    assert (stacking.vote(two)["score"] == -1).all()
+    assert np.allclose(stacking.vote(two, hard=True)["score"], 1 - 1e-3)
+    scaled = stacking.scaled(label, tables[0])
+    out_of_fold = scaled[scaled["protocol"] == "out of fold"]
+    assert out_of_fold["score"].std() == pytest.approx(1)
+    assert stacking.threshold(label, scaled) == pytest.approx(0, abs=1e-6)
+
+
+def test_the_best_single_member_is_that_of_the_lowest_eer_out_of_fold(clips, tables):
+    label = clips["label"].to_numpy()
+    outside = tables[0]["protocol"] != "out of fold"
+    perfect = tables[0].assign(score=label[tables[0]["clip"]])
+    only_there = tables[0].assign(score=perfect["score"].where(~outside, -perfect["score"]))
+    only_elsewhere = tables[0].assign(score=perfect["score"].where(outside, -perfect["score"]))
+    members = {"a": [tables[1]], "there": [only_there], "elsewhere": [only_elsewhere]}
+    assert stacking.best_single(label, members) == "there"
+    members = {"a": [tables[1]] * 2, "b": [only_there, only_elsewhere]}
+    assert stacking.best_single(label, members) == "a"

@@ -30,7 +30,7 @@ FEATURES = {  # name → (depths of encoders, seconds to which clips are padded,
     "Whisper and CAM++": (BOTH, 0.0),
     "log-mels": ({}, 0.0),  # for the official baseline
 }
-SLOW = ("svm", "cnn")  # kinds of models that score one fold of each family only
+SLOW = ("svm", "cnn", "trees")  # kinds of models that score one fold of each family only
 BACKGROUND_SNR_DB = (6.0, 20.0)
 MUSIC_PROBABILITY = 0.5
 
@@ -235,32 +235,43 @@ def score_all(
 ) -> dict[tuple[str, int], pd.DataFrame]:
     """(name, seed) → scores of each condition. Finished ones are kept in `folder` by content.
 
-    Features are made condition by condition; then all models are trained side by side.
+    Of each seed, features are made condition by condition; then all models are trained side by
+    side. Seeds follow one another: the features of all would not fit into memory.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    digest, jobs = code_digest(score_condition), {}
+    digest, result = code_digest(score_condition), {}
     clips = material.clips.drop(columns="path", errors="ignore")
-    for condition in parallel.progress(conditions, "features"):
-        x = material.features(condition.features)
-        for seed in seeds:
+    names = dict.fromkeys(condition.features for condition in conditions)
+    clean = {name: material.features(name) for name in names}
+    for seed in seeds:
+        jobs = []
+        for condition in parallel.progress(conditions, f"features, seed {seed}"):
             added = material.added(condition, seed)
-            job = (folder, digest, clips, seed, condition.model, x, added, material.folds)
-            jobs[condition.name, seed] = job
-    scores = parallel.run_in_processes(_score_once, list(jobs.values()), "conditions")
-    return dict(zip(jobs, scores, strict=True))
+            x = clean[condition.features]
+            jobs.append((folder, digest, clips, seed, condition.model, x, added, material.folds))
+        scores = parallel.run_in_processes(_score_once, jobs, f"conditions, seed {seed}")
+        result |= {(c.name, seed): table for c, table in zip(conditions, scores, strict=True)}
+    return result
 
 
 def fine_tuned(
-    material: Material, seed: int, config: finetune.Config, folder: Path
+    material: Material,
+    seed: int,
+    config: finetune.Config,
+    folder: Path,
+    protocols: tuple[str, ...] = leave_out.PROTOCOLS,
 ) -> dict[str, pd.DataFrame]:
     """Scores (log-odds) of a backbone as notebook 04 fine-tunes it, on clean clips.
 
+    `protocols`: those that are scored. A model costs a minute or more, and there are five without
+    families and corpora instead of seventeen.
     Returns tables as `leave_out.score` gives them: `frozen` (the head alone) and `tuned`.
     """
     clips, ids = material.clips, material.clips["id"].tolist()
     clean = [False] * len(ids)
     frozen = frozen_features.compute(config, material.waves, ids, clean, config.backbone)
     todo, jobs = leave_out.splits(clips, seed, material.folds, family_folds=1), []
+    todo = [split for split in todo if split.protocol in protocols]
     for number, split in enumerate(todo):
         fold = np.where(split.trains, 1, np.where(split.scored, 0, -2))
         table = clips[["id", "label"]].assign(augmentation=0, fold=fold)

@@ -1,9 +1,9 @@
-"""From scores of conditions to error rates with intervals, paired differences and one figure.
+"""From scores of conditions to error rates with intervals, paired differences and figures.
 
-Intervals are percentiles of a bootstrap. Groups are drawn whole; on `unseen families`, whose error
-rate is the mean over families, families are drawn as well, since the claim is about families that
-nobody has seen. A condition and the one it is compared with see the same draws, seed by seed, on
-the clips that both scored.
+Intervals are percentiles of a bootstrap that samples groups and, for spoofs, synthesiser families
+at once, since a claim is about speakers and synthesisers that nobody has seen: a bona fide clip
+counts as often as its group is drawn, a spoof as often as its group times its family. A condition
+and the one it is compared with see the same draws, seed by seed, on the clips that both scored.
 """
 
 from dataclasses import dataclass
@@ -11,142 +11,182 @@ from dataclasses import dataclass
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 
 from utils import bootstrap, metrics, parallel, plots
 from utils.evaluation import leave_out, stacking
+from utils.evaluation.calibration import f1_at_prior
 from utils.evaluation.leave_out import FAMILIES, OUT_OF_FOLD, PROTOCOLS
 
-KEY = ["protocol", "part", "clip"]
+METRICS = ("eer", "f1")
 SHOWN = (OUT_OF_FOLD, FAMILIES, leave_out.TEST)  # protocols of the figure
+LEVEL = 0.05  # of significance
+CLAIMS = {  # condition of notebook 11 → what the finalist's slides say of it, or of its kind
+    "+ splice": "splicing (slides: mixup)",
+    "15 s instead of 30 s": "clips cut at 15 s",
+    "soft vote": "a vote, over the best single model",
+    "hard vote of three strictnesses": "models of three strictnesses, voted",
+    "+ pitch, speed (now spoof)": "pitch and speed as spoofs",
+    "deep SVDD (one-class) instead": "one-class classification",
+    "+ demo pages": "spoofs from outside (demo pages)",
+    "+ more bona fide speech": "more bona fide speech",
+}
+REPEATS = 20_000  # with fewer no p-value could survive a correction for 400 comparisons
 
 
-def threshold(label: np.ndarray, scores: pd.DataFrame) -> float:
-    """The threshold with the best F1 out of fold: all that a condition may know."""
-    rows = scores[scores["protocol"] == OUT_OF_FOLD]
-    return metrics.best_threshold(label[rows["clip"]], rows["score"])[0]
+def test_prior(clips: pd.DataFrame) -> float:
+    """Fraction of bona fide clips in the test, of the table of `leave_out.load_clips`."""
+    return float(clips.loc[clips["set"] == leave_out.TEST, "label"].mean())
 
 
 @dataclass(frozen=True)
 class _Pair:
     """Scores of a condition and of its reference on the clips that both scored, of one seed."""
 
-    label: np.ndarray  # (N,)
-    group: np.ndarray  # (N,)
-    part: np.ndarray  # (N,)
+    clips: pd.DataFrame  # N rows: label, group, family, part
     scores: np.ndarray  # (2, N): condition, reference
-    decisions: np.ndarray  # (2, N), 0 or 1
+    accepted: np.ndarray  # (2, N), boolean
 
 
-def _pairs(label, group, condition, reference, protocol) -> list[_Pair]:
-    result = []
+def _pairs(clips, condition, reference, protocol) -> list[_Pair]:
+    label, result = clips["label"].to_numpy(), []
     for mine, other in zip(condition, reference, strict=True):
-        cuts = [threshold(label, table) for table in (mine, other)]
-        both = mine[mine["protocol"] == protocol].merge(other, on=KEY, suffixes=("_0", "_1"))
-        clips = both["clip"].to_numpy()
-        if len(np.unique(label[clips])) < 2:
+        cuts = [stacking.threshold(label, table) for table in (mine, other)]
+        both = mine[mine["protocol"] == protocol].merge(
+            other, on=stacking.KEY, suffixes=("_0", "_1")
+        )
+        known = clips[["label", "group", "family"]].iloc[both["clip"]]
+        if known["label"].nunique() < 2:
             continue
         scores = both[["score_0", "score_1"]].to_numpy().T
-        decisions = (scores > np.array(cuts)[:, None]).astype(int)
-        result.append(_Pair(label[clips], group[clips], both["part"].to_numpy(), scores, decisions))
+        known = known.assign(part=both["part"].to_numpy())
+        result.append(_Pair(known, scores, scores > np.array(cuts)[:, None]))
     return result
 
 
-def _statistics(pair: _Pair, weights: np.ndarray, of_parts: np.ndarray | None) -> np.ndarray:
-    """EER and F1 of condition and reference for each draw: (2, 2, draws).
+class _Draws:
+    """How often each group and each family counts in each draw; in the first, all count once."""
 
-    `weights` (draws, N) of clips; `of_parts` (draws, parts): how often each family counts, or None
-    where all clips are pooled.
-    """
-    names = np.unique(pair.part) if of_parts is not None else [None]
-    values = np.empty((len(names), 2, 2, len(weights)))
-    for i, name in enumerate(names):
-        rows = slice(None) if name is None else pair.part == name
-        label, drawn = pair.label[rows], weights[:, rows]
-        for j in (0, 1):
-            values[i, 0, j] = bootstrap.eer(label, pair.scores[j, rows], drawn)
-            values[i, 1, j] = bootstrap.f1(label, pair.decisions[j, rows], drawn)
-    if of_parts is None:
-        return values[0]
-    counts = np.where(np.isfinite(values), of_parts.T[:, None, None], 0)
+    def __init__(self, pairs: list[_Pair], repeats: int):
+        clips = pd.concat([pair.clips for pair in pairs])
+        self.groups = np.unique(clips["group"])
+        self.families = np.unique(clips.loc[clips["label"] == 0, "family"])
+        self.of_groups, self.of_families = (
+            np.vstack([np.ones(len(names), int), bootstrap.group_weights(names, repeats, seed)])
+            for seed, names in enumerate((self.groups, self.families))
+        )
+
+    def cells(self, clips: pd.DataFrame) -> tuple[bootstrap.Cells, bootstrap.Cells]:
+        """Bona fide clips by group, and spoofs by group and family."""
+        bonafide = clips["label"] == 1
+        group = np.searchsorted(self.groups, clips["group"])
+        family = np.searchsorted(self.families, clips.loc[~bonafide, "family"])
+        of_spoof = group[~bonafide] * len(self.families) + family
+        used, spoof = np.unique(of_spoof, return_inverse=True)
+        of_group, of_family = np.divmod(used, len(self.families))
+        weights = self.of_groups[:, of_group] * self.of_families[:, of_family]
+        return bootstrap.Cells(group[bonafide], self.of_groups), bootstrap.Cells(spoof, weights)
+
+
+def _statistics(pair: _Pair, draws: _Draws, prior: float) -> np.ndarray:
+    """EER and F1 of condition and reference in each draw, (2, 2, draws), all clips pooled."""
+    values = np.empty((2, 2, len(draws.of_groups)))
+    bonafide, cells = (pair.clips["label"] == 1).to_numpy(), draws.cells(pair.clips)
+    for j, (scores, accepted) in enumerate(zip(pair.scores, pair.accepted, strict=True)):
+        values[0, j] = bootstrap.eer_of_cells(scores, bonafide, cells)
+        recall, acceptance = cells[0].share(accepted[bonafide]), cells[1].share(accepted[~bonafide])
+        values[1, j] = f1_at_prior(recall, acceptance, prior)
+    return values
+
+
+def _mean_of_families(pair: _Pair, draws: _Draws, prior: float) -> np.ndarray:
+    """`_statistics` of each family's part, averaged as often as the family is drawn."""
+    total, counts = 0.0, 0
+    for name in np.unique(pair.clips["part"]):
+        rows = (pair.clips["part"] == name).to_numpy()
+        part = _Pair(pair.clips[rows], pair.scores[:, rows], pair.accepted[:, rows])
+        values = _statistics(part, draws, prior)
+        drawn = draws.of_families[:, np.searchsorted(draws.families, name)]
+        count = np.where(np.isfinite(values), drawn, 0)
+        total, counts = total + np.nan_to_num(values) * count, counts + count
     with np.errstate(invalid="ignore"):
-        return (np.nan_to_num(values) * counts).sum(axis=0) / counts.sum(axis=0)
+        return total / counts
 
 
 def compare(
-    label: np.ndarray,
-    group: np.ndarray,
+    clips: pd.DataFrame,
     condition: list[pd.DataFrame],
     reference: list[pd.DataFrame],
-    repeats: int = 1000,
+    prior: float,
+    repeats: int = REPEATS,
 ) -> list[dict]:
     """Error rates of a condition and paired differences to a reference, on each protocol.
 
     Args:
-        label, group: of each clip, (N,).
+        clips: columns label, group and family.
         condition, reference: tables of `leave_out.score`, one per seed.
+        prior: fraction of bona fide clips that F1 holds for, of recall and false acceptance at the
+            threshold that is best out of fold.
         repeats: bootstrap draws.
     Returns rows: protocol, metric (eer or f1), value, low, high, reference_value (on the same
-    clips), delta, delta_low, delta_high, clips, groups, parts, seeds. Values are means over seeds.
+    clips), delta, delta_low, delta_high, p (that there is no difference, by the same draws), prior,
+    clips, groups, families, seeds. Values are means over seeds.
     """
     rows = []
     for protocol in PROTOCOLS:
-        pairs = _pairs(label, group, condition, reference, protocol)
+        pairs = _pairs(clips, condition, reference, protocol)
         if not pairs:
             continue
-        names = np.unique(np.concatenate([pair.group for pair in pairs]))
-        parts = np.unique(np.concatenate([pair.part for pair in pairs]))
-        by_group = bootstrap.group_weights(names, repeats, seed=0)
-        by_part = bootstrap.group_weights(parts, repeats, seed=1) if protocol == FAMILIES else None
-        values, points = [], []
-        for pair in pairs:
-            columns = np.searchsorted(names, pair.group)
-            values.append(_statistics(pair, by_group[:, columns], by_part))
-            once = None if by_part is None else np.ones((1, len(parts)))
-            points.append(_statistics(pair, np.ones((1, len(columns)), int), once))
-        values, points = np.mean(values, axis=0), np.mean(points, axis=0)[..., 0]
-        sizes = {"clips": round(np.mean([len(pair.label) for pair in pairs]))}
-        sizes |= {"groups": len(names), "parts": len(parts), "seeds": len(pairs)}
-        for i, metric in enumerate(("eer", "f1")):
-            low, high = bootstrap.interval(values[i, 0])
-            delta_low, delta_high = bootstrap.interval(values[i, 0] - values[i, 1])
-            row = {"protocol": protocol, "metric": metric, "value": points[i, 0]}
-            row |= {"low": low, "high": high, "reference_value": points[i, 1]}
-            row |= {"delta": points[i, 0] - points[i, 1]}
-            rows.append(row | {"delta_low": delta_low, "delta_high": delta_high} | sizes)
+        draws = _Draws(pairs, repeats)
+        statistics = _mean_of_families if protocol == FAMILIES else _statistics
+        values = sum(statistics(pair, draws, prior) for pair in pairs) / len(pairs)
+        sizes = {"prior": prior, "clips": round(np.mean([len(pair.clips) for pair in pairs]))}
+        sizes |= {"groups": len(draws.groups), "families": len(draws.families), "seeds": len(pairs)}
+        for metric, (mine, other) in zip(METRICS, values, strict=True):
+            delta = mine - other
+            row = {"protocol": protocol, "metric": metric, "value": mine[0]}
+            row |= dict(zip(("low", "high"), bootstrap.interval(mine[1:]), strict=True))
+            row |= {"reference_value": other[0], "delta": delta[0]}
+            row |= dict(
+                zip(("delta_low", "delta_high"), bootstrap.interval(delta[1:]), strict=True)
+            )
+            rows.append(row | {"p": bootstrap.p_value(delta[1:])} | sizes)
     return rows
 
 
 def table(
-    clips: pd.DataFrame, scores: dict, against: dict[str, str], repeats: int = 1000
+    clips: pd.DataFrame, scores: dict, against: dict[str, str], repeats: int = REPEATS
 ) -> pd.DataFrame:
-    """`compare` for each condition of `scores`, {(name, seed): table}.
+    """`compare` for each condition of `scores`, {(name, seed): table}, at the prior of the test.
 
-    Returns a row per condition, protocol and metric.
+    Returns a row per condition, protocol and metric, with `p_holm`: p corrected for all comparisons
+    of the table (Holm). Both are NaN where nothing is compared.
 
     `against` maps the name of a condition to the one that it is compared with, or to "" for
     none; it also gives the order. Seeds that only one of both has are left out.
     """
-    label, group = clips["label"].to_numpy(), clips["group"].to_numpy()
-    jobs = []
+    jobs, prior = [], test_prior(clips)
+    known = clips[["label", "group", "family"]]
     for name, other in against.items():
         seeds = [seed for key, seed in scores if key == name and (other or name, seed) in scores]
         tables = [[scores[key, seed] for seed in seeds] for key in (name, other or name)]
-        jobs.append((label, group, *tables, repeats))
+        jobs.append((known, *tables, prior, repeats))
     found = parallel.run_in_processes(compare, jobs, "intervals")
     rows = [
         {"condition": name, "against": other} | row
         for (name, other), result in zip(against.items(), found, strict=True)
         for row in result
     ]
-    return pd.DataFrame(rows)
+    result = pd.DataFrame(rows)
+    result["p"] = result["p"].where(result["against"] != "")
+    return result.assign(p_holm=bootstrap.holm(result["p"].to_numpy()))
 
 
 def counts(rows: pd.DataFrame) -> pd.DataFrame:
     """How many paired differences exclude 0, beside how many would by chance.
 
     Args: `rows` of `table`. Returns a row per protocol and metric: comparisons, better, worse (the
-    95 % interval excludes 0) and expected_by_chance (5 % of the comparisons).
+    95 % interval excludes 0), expected_by_chance (5 % of the comparisons) and survive (p is below
+    0.05 when it is corrected for all comparisons of the table).
     """
     compared = rows[rows["against"] != ""]
     sign = np.where(compared["metric"] == "eer", -1, 1)
@@ -154,61 +194,45 @@ def counts(rows: pd.DataFrame) -> pd.DataFrame:
     found = compared.assign(
         better=np.minimum(low, high) > 0, worse=np.maximum(low, high) < 0, comparisons=1
     )
+    found = found.assign(survive=found["p_holm"] < LEVEL)
     found = found.groupby(["protocol", "metric"], sort=False)
-    result = found[["comparisons", "better", "worse"]].sum()
-    return result.assign(expected_by_chance=0.05 * result["comparisons"])
+    result = found[["comparisons", "better", "worse", "survive"]].sum()
+    return result.assign(expected_by_chance=LEVEL * result["comparisons"])
 
 
-# ---------------------------------------------------------------- votes
-def scaled(label: np.ndarray, scores: pd.DataFrame) -> pd.DataFrame:
-    """Scores in units of their standard deviation out of fold, 0 at the best threshold there."""
-    spread = scores.loc[scores["protocol"] == OUT_OF_FOLD, "score"].std()
-    return scores.assign(score=(scores["score"] - threshold(label, scores)) / spread)
+# ---------------------------------------------------------------- claims of the slides
+def verdict(low: float, high: float, claimed: float = 0.0) -> str:
+    """What the 95 % interval of a gain says of a claim.
 
-
-def members_of(tables: list[pd.DataFrame]) -> pd.DataFrame:
-    """Scores of several models side by side, columns 0 … m-1, on the clips that all scored.
-
-    The index is (protocol, part, clip).
+    "reproduced" (the interval lies above 0), "refuted" (it lies below the gain that is `claimed`,
+    or below 0 where no number is), else "undecided" with its width.
     """
-    return pd.concat([t.set_index(KEY)["score"] for t in tables], axis=1, join="inner").set_axis(
-        range(len(tables)), axis=1
-    )
+    if low > 0:
+        return "reproduced"
+    return "refuted" if high < claimed else f"undecided, interval {high - low:.3f} wide"
 
 
-def vote(tables: list[pd.DataFrame], hard: bool = False) -> pd.DataFrame:
-    """Vote of scaled members: their mean, or how many decide bona fide (ties go by the mean)."""
-    side_by_side = members_of(tables)
-    mean = side_by_side.mean(axis=1)
-    value = (side_by_side > 0).sum(axis=1) + 1e-3 * mean if hard else mean
-    return value.rename("score").reset_index()
+def claims(rows: pd.DataFrame, slides: pd.DataFrame) -> pd.DataFrame:
+    """The claims of `CLAIMS` by F1 on the test.
 
-
-def stack(
-    clips: pd.DataFrame,
-    seed: int,
-    tables: list[pd.DataFrame],
-    stacker: str,
-    folds: int = leave_out.FOLDS,
-) -> pd.DataFrame:
-    """Stack of scaled members, learned from scores out of fold of the clips that a split trains on.
-
-    Args: `tables` of `scaled`; `stacker` one of `stacking.STACKERS`. Each family is scored in one
-    fold.
+    Args: `rows` of `table`; `slides` of outputs/reference/slides.csv. Returns a row per claim:
+    condition, claim, claimed (gain of F1 on the slides, NaN for none), delta, delta_low,
+    delta_high, verdict, sentence.
     """
-    side_by_side, label = members_of(tables).sort_index(), clips["label"].to_numpy()
-    learned_from = side_by_side.loc[OUT_OF_FOLD].droplevel("part")
-    results = []
-    for split in leave_out.splits(clips, seed, folds, family_folds=1):
-        known = learned_from[split.trains[learned_from.index]]
-        if (split.protocol, split.part) not in side_by_side.index.droplevel("clip"):
-            continue
-        scored = side_by_side.loc[(split.protocol, split.part)]
-        scored = scored[split.scored[scored.index]]
-        values = stacking.fit(stacker, known, label[known.index])(scored)
-        table = pd.DataFrame({"clip": scored.index, "score": values})
-        results.append(table.assign(protocol=split.protocol, part=split.part))
-    return pd.concat(results, ignore_index=True)
+    gain, f1 = (slides.set_index("system")[name] for name in ("f1_gain", "f1"))
+    gains = dict(zip(CLAIMS, gain.dropna(), strict=False))  # of splicing and of the cut at 15 s
+    gains["soft vote"] = f1["best vote"] - f1["Whisper small, clips cut at 15 s"]
+    test, result = rows.query("protocol == 'test' and metric == 'f1'").set_index("condition"), []
+    for name in (name for name in CLAIMS if name in test.index):
+        delta, low, high = test.loc[name, ["delta", "delta_low", "delta_high"]]
+        row = {"condition": name, "claim": CLAIMS[name], "claimed": gains.get(name, np.nan)}
+        row |= {"delta": delta, "delta_low": low, "delta_high": high}
+        row["verdict"] = verdict(low, high, gains.get(name, 0.0))
+        theirs = f" (slides {gains[name]:+.3f})" if name in gains else ""
+        words = f"{CLAIMS[name]}: {delta:+.3f} [{low:+.3f}, {high:+.3f}]{theirs}"
+        row["sentence"] = f"{words.replace('-0', '−0')}, **{row['verdict']}**"
+        result.append(row)
+    return pd.DataFrame(result)
 
 
 # ---------------------------------------------------------------- figure and errors
@@ -274,21 +298,3 @@ def errors(clips: pd.DataFrame, tables: list[pd.DataFrame], least: int = 10) -> 
     result = found.agg(error_rate="mean", clips="size").reset_index()
     result["clips"] = (result["clips"] / len(tables)).round().astype(int)
     return result[result["clips"] >= least].reset_index(drop=True)
-
-
-def error_map(run, table: pd.DataFrame, title: str, name: str = "errors") -> None:
-    """`figures/<name>.png`: `errors` as two maps, spoofs by family and bona fide by source."""
-    titles = {"spoof": "spoofs accepted, by family", "bona fide": "bona fide rejected, by source"}
-    fig, axes = plt.subplots(1, 2, figsize=(9, 5))
-    for axis, kind in zip(axes, titles, strict=True):
-        part = table[table["class"] == kind]
-        rates = part.pivot(index="name", columns="protocol", values="error_rate")
-        rates = rates[[protocol for protocol in PROTOCOLS if protocol in rates]]
-        rates = rates.loc[rates.mean(axis=1).sort_values(ascending=False).index]
-        options = {"annot": True, "fmt": ".2f", "cmap": "cividis_r", "vmin": 0, "vmax": 1}
-        bar = {"label": "error rate"}
-        sns.heatmap(rates, ax=axis, cbar=kind == "bona fide", cbar_kws=bar, **options)
-        axis.set(xlabel="", ylabel="", title=titles[kind])
-        axis.tick_params(axis="x", rotation=20)
-    fig.suptitle(title, fontsize=10)
-    plots.save(run, name)

@@ -15,12 +15,13 @@ from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
 from utils import metrics
-from utils.evaluation import calibration
+from utils.evaluation import calibration, leave_out
 
 STACKERS = ["mean", "logistic", "lightgbm"]
 VOTES = ["soft vote", "hard vote"]
 MAJORITY = 0.5  # of `hard_vote`
 ONLY_VOTE = ("-strict", "-lenient")  # endings of models that are no members of a stack
+KEY = ["protocol", "part", "clip"]  # columns of `leave_out.score` that name a score
 
 
 def error_correlation(scores: pd.DataFrame, label) -> pd.DataFrame:
@@ -200,3 +201,73 @@ def vote_candidates(
     for table in tables:
         table["soft vote"] = table[voters].to_numpy().mean(axis=1)
     return tables[0], tables[1]
+
+
+# ---------------------------------------------------------------- votes of tables of `leave_out`
+def threshold(label: np.ndarray, scores: pd.DataFrame) -> float:
+    """The threshold with the best F1 out of fold: all that a condition may know."""
+    rows = scores[scores["protocol"] == leave_out.OUT_OF_FOLD]
+    return metrics.best_threshold(label[rows["clip"]], rows["score"])[0]
+
+
+def scaled(label: np.ndarray, scores: pd.DataFrame) -> pd.DataFrame:
+    """Scores in units of their standard deviation out of fold, 0 at the best threshold there."""
+    spread = scores.loc[scores["protocol"] == leave_out.OUT_OF_FOLD, "score"].std()
+    return scores.assign(score=(scores["score"] - threshold(label, scores)) / spread)
+
+
+def members_of(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    """Scores of several models side by side, columns 0 … m-1, on the clips that all scored.
+
+    The index is (protocol, part, clip).
+    """
+    return pd.concat([t.set_index(KEY)["score"] for t in tables], axis=1, join="inner").set_axis(
+        range(len(tables)), axis=1
+    )
+
+
+def vote(tables: list[pd.DataFrame], hard: bool = False) -> pd.DataFrame:
+    """Vote of scaled members: their mean, or how many decide bona fide (ties go by the mean)."""
+    side_by_side = members_of(tables)
+    mean = side_by_side.mean(axis=1)
+    value = (side_by_side > 0).sum(axis=1) + 1e-3 * mean if hard else mean
+    return value.rename("score").reset_index()
+
+
+def best_single(label: np.ndarray, members: dict[str, list[pd.DataFrame]]) -> str:
+    """Name of the member with the lowest EER out of fold, mean over its tables, one per seed.
+
+    It is chosen as a vote's rival must be: without a look at what the vote is measured on.
+    """
+
+    def eer(table: pd.DataFrame) -> float:
+        rows = table[table["protocol"] == leave_out.OUT_OF_FOLD]
+        return metrics.eer(label[rows["clip"]], rows["score"])
+
+    return min(members, key=lambda name: np.mean([eer(table) for table in members[name]]))
+
+
+def stack(
+    clips: pd.DataFrame,
+    seed: int,
+    tables: list[pd.DataFrame],
+    stacker: str,
+    folds: int = leave_out.FOLDS,
+) -> pd.DataFrame:
+    """Stack of scaled members, learned from scores out of fold of the clips that a split trains on.
+
+    Args: `tables` of `scaled`; `stacker` one of `STACKERS`. Each family is scored in one fold.
+    """
+    side_by_side, label = members_of(tables).sort_index(), clips["label"].to_numpy()
+    learned_from = side_by_side.loc[leave_out.OUT_OF_FOLD].droplevel("part")
+    results = []
+    for split in leave_out.splits(clips, seed, folds, family_folds=1):
+        known = learned_from[split.trains[learned_from.index]]
+        if (split.protocol, split.part) not in side_by_side.index.droplevel("clip"):
+            continue
+        scored = side_by_side.loc[(split.protocol, split.part)]
+        scored = scored[split.scored[scored.index]]
+        values = fit(stacker, known, label[known.index])(scored)
+        table = pd.DataFrame({"clip": scored.index, "score": values})
+        results.append(table.assign(protocol=split.protocol, part=split.part))
+    return pd.concat(results, ignore_index=True)

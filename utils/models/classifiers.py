@@ -49,7 +49,7 @@ def fit(kind: str, x: np.ndarray, label: np.ndarray, seed: int) -> Scorer:
     if kind == "svm":
         return fit_svm(x, label).decision_function
     if kind == "trees":
-        model = fit_trees(x, label)
+        model = fit_trees(x, label, seed)
         return lambda rows: model.predict(rows, raw_score=True)
     if kind == "deep_svdd":
         scorer, _ = fit_deep_svdd(x[label == 1], seed=seed)
@@ -128,9 +128,10 @@ def svm_scores(
 
 
 # ---------------------------------------------------------------- boosted trees
-def fit_trees(x: np.ndarray, label: np.ndarray) -> lgb.LGBMClassifier:
+def fit_trees(x: np.ndarray, label: np.ndarray, seed: int = 0) -> lgb.LGBMClassifier:
     """LightGBM with 150 shallow trees, classes balanced, from features (N, D) and labels (N,).
 
+    `seed` draws which clips and which features each tree sees.
     `predict(…, raw_score=True)` gives scores, higher is more bona fide.
     """
     model = lgb.LGBMClassifier(
@@ -144,7 +145,7 @@ def fit_trees(x: np.ndarray, label: np.ndarray) -> lgb.LGBMClassifier:
         class_weight="balanced",
         n_jobs=1,
         verbose=-1,
-        seed=0,
+        seed=seed,
         deterministic=True,
     )
     return model.fit(x, label)

@@ -109,7 +109,7 @@ PROFILES = {
     "ablation": Profile(
         about="what each part of the recipe is worth on speech that training never saw",
         competition="mini",
-        minutes={"inputs": 30, "11_ablation": 100},
+        minutes={"inputs": 30, "11_ablation": 120},
         notebooks=("11_ablation",),
         external=("demo_pages",),
     ),

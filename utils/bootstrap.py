@@ -9,6 +9,7 @@ as often as the product says (the pigeonhole bootstrap, Owen 2007).
 """
 
 import numpy as np
+import pandas as pd
 
 INTERVAL = (2.5, 97.5)  # percentiles of a 95 % interval
 
@@ -159,3 +160,13 @@ def holm(p: np.ndarray) -> np.ndarray:
     scaled = np.asarray(p)[order] * np.arange(len(order), 0, -1)
     result[order] = np.minimum(np.maximum.accumulate(scaled), 1)
     return result
+
+
+def some_groups(group: pd.Series, most: int, seed: int = 0) -> pd.Series:
+    """Rows (N,) of whole groups, drawn in random order, that are at most `most` together (0: all).
+
+    `group`: the group of each row. Returns a boolean series.
+    """
+    names = np.random.default_rng(seed).permutation(group.unique())
+    sizes = group.value_counts()[names].cumsum()
+    return group.isin(sizes.index[sizes <= (most or len(group))])

@@ -1,6 +1,7 @@
 """The vectorised bootstrap gives what the plain metrics give for clips that are repeated."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from utils import bootstrap, metrics
@@ -63,3 +64,12 @@ def test_groups_are_drawn_whole():
     weights = bootstrap.group_weights(np.array(["a", "b", "a", "c"]), 500, seed=1)
     assert weights.shape == (500, 3) and (weights.sum(axis=1) == 3).all()
     assert abs(weights.mean() - 1) < 0.01
+
+
+def test_some_groups_are_whole_and_no_more_than_asked_for():
+    group = pd.Series(np.repeat([f"g{i}" for i in range(20)], 5))
+    some = bootstrap.some_groups(group, 33)
+    assert some.sum() == 30
+    assert set(group[some]).isdisjoint(group[~some])
+    assert bootstrap.some_groups(group, 0).all()
+    assert not some.equals(bootstrap.some_groups(group, 33, seed=1))

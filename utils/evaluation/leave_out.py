@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from utils import contracts, metrics, paths
+from utils import bootstrap, contracts, metrics, paths
 from utils.audio import reading
 from utils.models.classifiers import fit_logistic
 from utils.sources import public_corpora
@@ -51,8 +51,8 @@ def load_clips(competition: str, external: str = "") -> tuple[pd.DataFrame, list
 
     Args: `competition`, a folder under inputs/; `external`, a folder with key.csv (name, label,
     system, group) and clips/, or "".
-    Columns: those of its tables, set ("train", "test", "external"), path, and family (of a splice:
-    the family of its spoofed part). Training clips come first.
+    Columns: those of its tables, set ("train", "test", "external"), path, and family (of a splice,
+    of its spoofed part). Training clips come first.
     """
     home = paths.INPUTS / competition
     tables = []
@@ -65,9 +65,8 @@ def load_clips(competition: str, external: str = "") -> tuple[pd.DataFrame, list
         owner = "page-" + key["group"]
         more = {"id": key["name"], "set": EXTERNAL, "source": key["group"], "path": files}
         tables.append(key.assign(**more, group=owner))
-    clips = pd.concat(tables, ignore_index=True)
+    clips, built = pd.concat(tables, ignore_index=True), pd.concat(tables[:2])
     made_by = clips["system"].str.split("+").str[-1]
-    built = pd.concat(tables[:2])
     family_of = dict(zip(built["system"], built["family"], strict=True))
     clips["family"] = made_by.map(family_of).fillna(made_by)
     return clips, [reading.read(path) for path in clips["path"]]
@@ -87,21 +86,23 @@ def family_of_names(systems: pd.Series) -> np.ndarray:
 
 
 def load_external(
-    names: list[str], clips: pd.DataFrame
+    names: list[str], clips: pd.DataFrame, most: int = 0
 ) -> tuple[list[np.ndarray], np.ndarray, list[np.ndarray], np.ndarray]:
     """Labelled clips of `inputs/external/<name>/` that train on every protocol.
 
     Returns (waves, label (M,), sources (each empty: made from none of `clips`), family (M,)). Clips
-    of a group that `clips` has too (an owner of demo pages in the external test set) are left out.
+    of a group that `clips` has too (an owner of demo pages in the external test set) are left out;
+    of the others `bootstrap.some_groups` chooses at most `most` (0: all).
     """
     tables = [public_corpora.manifest(n, paths.INPUTS / "external" / n)[0] for n in names]
     if not tables:
         return [], np.zeros(0, int), [], np.zeros(0, str)
     table = contracts.training(pd.concat(tables, ignore_index=True))
     table = table[~table["group"].isin(clips["group"])]
+    table = table[bootstrap.some_groups(table["group"], most)]
     waves = [reading.read(paths.HOME / path) for path in table["path"]]
-    nothing = [np.zeros(0, int)] * len(table)
-    return waves, table["label"].astype(int).to_numpy(), nothing, family_of_names(table["system"])
+    label, nothing = table["label"].astype(int).to_numpy(), [np.zeros(0, int)] * len(table)
+    return waves, label, nothing, family_of_names(table["system"])
 
 
 @dataclass(frozen=True)

@@ -163,11 +163,9 @@ def fine_tune(
 ) -> tuple[list[float], list[float]]:
     """Train upper layers and head in place on `rows` of `data`.
 
-    Returns the mean loss of a clip in each epoch, and in each step.
-
-    A clip longer than the median is cut to a stretch of median length, at random in each epoch.
-    With a `team` (`pipeline.distributed.Team`), all its processes call this with the same
-    arguments, and each computes its part of every batch.
+    Returns the mean loss of a clip in each epoch, and in each step. A clip longer than the median
+    is cut to a stretch of median length, at random in each epoch. With a `team`
+    (`pipeline.distributed.Team`), all processes call this alike, each computes its part of a batch.
     """
     device = team.device if team else torch.device("cpu")
     model.to(device)
@@ -232,6 +230,8 @@ def run_fold(
 ) -> dict:
     """Train on the other folds, then score this fold and the test set.
 
+    The head starts from all clips; fine-tuning sees the augmented ones, if there are any.
+
     Args:
         table: id, augmentation, label, fold (-1: test set), one row for each clip of the
             `FrozenFeatures` in the folder `features`.
@@ -254,14 +254,16 @@ def run_fold(
     model = initial_model(config, statistics[rows], labels)
     with torch.inference_mode():
         frozen = model.logits_of(torch.from_numpy(statistics[scored])).tolist()
-    losses, steps = fine_tune(model, data, rows, labels, config, team)
+    augmented = table["augmentation"].to_numpy()[rows] > 0
+    seen = augmented if augmented.any() else ~augmented
+    losses, steps = fine_tune(model, data, rows[seen], labels[seen], config, team)
     tuned = _scores(model, data, scored, team)
     if team and team.rank:
         return {}  # the first process writes
     with paths.whole(folder / "weights.safetensors") as temporary:
         weights = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
         save_file(weights, temporary)
-    ids = table["id"].to_numpy()[scored].tolist()
+    ids = table["id"].iloc[scored].tolist()
     record = {
         "key": key,
         "config": asdict(config),

@@ -201,7 +201,6 @@ def fine_tune(
     return losses, steps
 
 
-# ---------------------------------------------------------------- folds
 def key_of(
     config: Config, fold: int, table: pd.DataFrame, features: Path, distribution: str = ""
 ) -> str:

@@ -237,7 +237,6 @@ VALUES = (
     | {
         "mini_executed": lambda: executed("mini"),
         "mini_rows": lambda: result_rows("mini"),
-        "pages_rows": lambda: result_rows("pages"),
         "mini_clips": lambda: f"{read('ablation/ablation')['clips'].iloc[0]:,}",
         "mini_groups": lambda: str(read("ablation/ablation")["groups"].iloc[0]),
         "test_clips": lambda: str(sum(test_counts())),

@@ -111,7 +111,7 @@ def test_the_prior_of_a_test_set_is_found_where_only_the_prior_differs():
     assert estimate.low < 0.3 < estimate.high
     assert estimate.value == pytest.approx(0.3, abs=0.03)
     assert estimate.usable and len(estimate.fold_values) == 4
-    assert calibration.choose_prior(estimate, 0.5) == estimate.value
+    assert calibration.choose_prior(estimate, 0.5, True) == estimate.value
 
 
 def test_each_folds_estimate_is_where_expectation_maximisation_ends():
@@ -134,8 +134,9 @@ def test_a_prior_on_which_fold_models_disagree_is_not_used():
     assert estimate.low <= min(estimate.fold_values) + 0.05
     assert estimate.high >= max(estimate.fold_values) - 0.05
     assert not estimate.usable
-    assert calibration.choose_prior(estimate, 0.47) == 0.47
-    assert calibration.choose_prior(estimate, 0.47, max_width=1.0) == estimate.value
+    assert calibration.choose_prior(estimate, 0.47, True) == 0.47
+    assert calibration.choose_prior(estimate, 0.47, True, max_width=1.0) == estimate.value
+    assert calibration.choose_prior(estimate, 0.47, False, max_width=1.0) == 0.47
 
 
 def test_scores_that_tell_nothing_give_no_usable_prior():
@@ -145,3 +146,12 @@ def test_scores_that_tell_nothing_give_no_usable_prior():
         rng.standard_normal(400) + 0.1 * label, label, rng.standard_normal(200), repeats=200
     )
     assert not estimate.usable
+
+
+def test_another_mixture_fits_and_other_clips_do_not():
+    label, scores = two_classes(600, 0.5, seed=7)
+    _, mixture = two_classes(400, 0.2, seed=8)
+    assert calibration.misfit(scores, label, mixture) < 0.05
+    moved = np.where(mixture > 0, mixture - 1.5, mixture)  # bona fide speech of another kind
+    assert calibration.misfit(scores, label, moved) > 0.1
+    assert calibration.misfit([0.0, 1.0], [0, 1], [[0.0, 1.0], [1.0, 0.0]]) == 0

@@ -152,10 +152,29 @@ def estimate_test_prior(
     return PriorEstimate(value, float(low), float(high), fold_values)
 
 
+def misfit(oof_scores, label, test_scores) -> float:
+    """How far the scores of a test are from any mixture of the scores of the two classes, 0 to 1.
+
+    EM assumes such a mixture. The distance is that of Kolmogorov and Smirnov, between distribution
+    functions, for the prior with the least. Args: as in `estimate_test_prior`.
+    """
+    scores, label = np.asarray(oof_scores, dtype=float), np.asarray(label)
+    test_scores = np.ravel(np.asarray(test_scores, dtype=float))
+    grid = np.sort(np.concatenate([scores, test_scores]))
+    bonafide, spoof, test = (
+        np.searchsorted(np.sort(some), grid, side="right") / len(some)
+        for some in (scores[label == 1], scores[label == 0], test_scores)
+    )
+    priors = np.linspace(0, 1, 101)[:, None]
+    return float(np.abs(spoof + priors * (bonafide - spoof) - test).max(axis=1).min())
+
+
 def choose_prior(
-    estimate: PriorEstimate, training_prior: float, max_width: float = MAX_WIDTH
+    estimate: PriorEstimate, training_prior: float, fits: bool, max_width: float = MAX_WIDTH
 ) -> float:
-    """The estimated prior if its interval is at most `max_width` wide, else the training prior."""
-    if estimate.width <= max_width:
-        return estimate.value
-    return training_prior
+    """The estimated prior if it can be trusted, else the training prior.
+
+    It can if the test `fits` the assumption (see `misfit`) and its interval is at most `max_width`
+    wide.
+    """
+    return estimate.value if fits and estimate.width <= max_width else training_prior

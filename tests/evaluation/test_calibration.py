@@ -150,7 +150,7 @@ def test_scores_that_tell_nothing_give_no_usable_prior():
 
 def test_another_mixture_fits_and_other_clips_do_not():
     label, scores = two_classes(600, 0.5, seed=7)
-    _, mixture = two_classes(400, 0.2, seed=8)
+    _, mixture = two_classes(400, 0.4, seed=8)
     assert calibration.misfit(scores, label, mixture) < 0.05
     moved = np.where(mixture > 0, mixture - 1.5, mixture)  # bona fide speech of another kind
     assert calibration.misfit(scores, label, moved) > 0.1

@@ -65,7 +65,10 @@ PROFILES = {
     "mini": Profile(
         about="the mini competition, built from registry packages; a submission for its test set",
         competition="mini",
-        minutes={"inputs": 10} | dict.fromkeys(RECIPE, 1.5) | {"04_finetune": 3},
+        minutes={"inputs": 12}
+        | dict.fromkeys(RECIPE, 0.7)
+        | {"01_eda": 3.5, "02_sourcing": 4.5, "04_finetune": 6, "06_stacking": 2.5}
+        | {"08_evaluation": 3.5},
         models={"whisper-base": WHISPER_BASE, "campplus": CAMPPLUS, "ge2e": GE2E},
         settings={"06_stacking": {"DETECTOR": True}},
     ),

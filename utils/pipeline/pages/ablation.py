@@ -123,7 +123,6 @@ VALUES = {
     "claim_lines": claim_lines,
     "comparisons": lambda: str(len(compared())),
     "comparisons_beyond": lambda: str(compared()["beyond"].sum()),
-    "comparisons_survive": lambda: str((compared()["p_holm"] < comparison.LEVEL).sum()),
     "comparisons_by_chance": lambda: f"{0.05 * len(compared()):.0f}",
     "earlier_rows": earlier_rows,
     "earlier": lambda: str(len(earlier_compared())),

@@ -159,15 +159,54 @@ def test_the_command_writes_what_changed_and_tells_it(tables, monkeypatch, capsy
     assert "up to date" in capsys.readouterr().out
 
 
-def test_clips_are_counted_by_the_results_or_by_the_breakdown_of_an_older_run(tables):
-    (tables / "mini").mkdir()
-    (tables / "mini" / "results.csv").write_text("model,f1\na,0.5\n")
-    (tables / "mini" / "breakdown.csv").write_text(
-        "by,class,clips\nlength,bona fide,30\nlength,bona fide,6\nlength,spoof,70\nsystem,spoof,9\n"
+@pytest.fixture
+def run(tables):
+    """The folder of a run `mini` whose stack `b` was submitted; model `c` is best on its test."""
+    folder = tables / "mini"
+    folder.mkdir()
+    (folder / "vote.json").write_text('{"vote": "b", "best_single": "a", "training_prior": 0.5}')
+    rows = ("a,0.5,0.4,0.3,0.2", "b,0.6,0.5,0.3,0.4", "c,0.8,0.7,0.1,0.2")
+    rows = [f"{row},40,160" for row in rows]
+    head = "model,f1,f1_low,eer,oof_eer,bonafide,spoofs"
+    (folder / "results.csv").write_text("\n".join((head, *rows)))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("field", "expected"),
+    [
+        ("mini/results; submitted; f1", "0.600"),
+        ("mini/results; best single; f1", "0.500"),
+        ("mini/results; best on the test; f1", "0.800"),
+        ("submitted", "b"),
+        ("test_clips", "200"),
+        ("test_prior", "0.20"),
+        ("test_floor", "0.333"),
+        ("test_above_floor", "3 of 3"),
+        ("harder_on_test", "1 of 3"),
+    ],
+)
+def test_a_model_is_named_by_what_the_run_made_of_it(run, field, expected):
+    assert filling.filled(field) == expected
+
+
+def test_the_hardest_system_and_source_are_no_splices(run):
+    (run / "breakdown.csv").write_text(
+        "by,value,class,right,clips\n"
+        "system or source,spliced,spoof,0.1,9\nsystem or source,x,spoof,0.25,8\n"
+        "system or source,y,spoof,0.75,4\nsystem or source,splice,bona fide,0,3\n"
+        "system or source,z,bona fide,0.5,6\nlanguage,en,spoof,0,7\n"
     )
-    assert values.test_counts() == (36, 70)
-    (tables / "mini" / "results.csv").write_text("model,bonafide,spoofs\na,40,71\nb,40,71\n")
-    assert values.test_counts() == (40, 71)
+    found = [filling.filled(n) for n in ("hardest_spoof", "easiest_spoof", "hardest_source")]
+    assert found == ["`x`, 25 % of 8", "`y`, 75 % of 4", "`z`, 50 % of 6"]
+
+
+def test_the_worst_leaks_are_those_after_conditioning(run):
+    (run / "shortcut_leaks.csv").write_text(
+        "stage,by,value,auc\nbefore,source,a,0.9\nafter,source,b,0.6\nafter,source,c,0.7\n"
+        "after,source,d,0.5\nafter,language,e,0.8\n"
+    )
+    assert filling.filled("leaking_sources") == "`c` (0.700) and `b` (0.600)"
 
 
 def test_executed_notebooks_are_linked_where_there_are_some(tmp_path, monkeypatch):

@@ -11,8 +11,8 @@ cells (see `notebooks`). What stands in double braces is filled:
 
 The first word is a CSV file under outputs/reference/, the last a column with a format; the words
 between them name one row, each is one of its cells (`released*`: a cell that begins so;
-`condition=no padding`: the cell of that column). A number that has left its table is an error, so
-none on a page can be stale.
+`condition=no padding`: the cell of that column; `submitted` and the like: see `mini.NAMED`). A
+number that has left its table is an error, so none on a page can be stale.
 """
 
 import re
@@ -22,7 +22,7 @@ from pathlib import Path
 import pandas as pd
 
 from utils import reference
-from utils.pipeline.pages import values
+from utils.pipeline.pages import mini, values
 
 TEMPLATES = Path(__file__).with_name("templates")
 FIELD = re.compile(r"\{\{([^{}]+)\}\}")
@@ -43,6 +43,7 @@ def row_of(name: str, keys: list[str]) -> pd.Series:
         column, _, rest = key.partition("=")
         some = words[[column]] if rest and column in words else words
         key = rest if rest and column in words else key
+        key = mini.NAMED[key]() if key in mini.NAMED else key
         if key.endswith("*"):
             found = some.apply(lambda cells, start=key[:-1]: cells.str.startswith(start))
         else:

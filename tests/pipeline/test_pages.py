@@ -88,7 +88,7 @@ def test_the_template_of_the_readme_types_no_result():
     """What is typed there are times, sizes and names; every result comes from a table."""
     text = (filling.TEMPLATES / "README.md").read_text(encoding="utf-8")
     typed = set(numbers(filling.FIELD.sub("", text))) - NAMES
-    assert typed == {"50", "11", "8", "15"}  # minutes, GB, seconds of the cut
+    assert typed == {"50", "8", "15"}  # minutes, GB, seconds of the cut
 
 
 def test_every_value_is_quoted_by_a_page():

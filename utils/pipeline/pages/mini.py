@@ -1,6 +1,7 @@
 """What pages quote of the run `mini` that is no single cell of a table: see `values`."""
 
 from utils import paths, reference
+from utils.evaluation import calibration, stacking
 from utils.reference import read, rows
 
 MODELS = {  # names of the tables → names on pages
@@ -37,7 +38,7 @@ def model(name: str) -> str:
 
 def floor(prior: float) -> float:
     """F1 of calling every clip bona fide."""
-    return 2 * prior / (1 + prior)
+    return calibration.f1_at_prior(1.0, 1.0, prior)
 
 
 def test_counts() -> tuple[int, int]:
@@ -90,7 +91,7 @@ def variance_left(rho: float | None = None) -> str:
     """Variance of the mean of mini's members, as a fraction of one member's."""
     members, measured = correlations()
     rho = measured if rho is None else rho
-    return f"{(1 - rho) / members + rho:.2f}"
+    return f"{stacking.variance_of_mean(members, 1.0, rho):.2f}"
 
 
 def conditioning(strength: float, protocol: str, column: str) -> str:

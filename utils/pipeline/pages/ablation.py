@@ -2,8 +2,8 @@
 
 import pandas as pd
 
-from utils import paths, reference
 from utils.evaluation import comparison
+from utils.pipeline.pages import mini
 from utils.reference import read, rows
 
 
@@ -101,7 +101,7 @@ def half_precision() -> str:
 
 def shifted_threshold() -> str:
     """The claim that a threshold moved by the share of bona fide clips helps, by notebook 07."""
-    vote = paths.read_json(reference.FOLDER / "mini" / "vote.json")
+    vote = mini.vote()
     low, high = vote["prior_interval"]
     return (
         f"a threshold moved by the expected share of bona fide clips: the estimate of notebook 07 "

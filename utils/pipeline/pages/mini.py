@@ -1,6 +1,7 @@
 """What pages quote of the run `mini` that is no single cell of a table: see `values`."""
 
 from utils import paths, reference
+from utils.evaluation import calibration, stacking
 from utils.reference import read, rows
 
 MODELS = {  # names of the tables → names on pages
@@ -18,15 +19,15 @@ MODELS = {  # names of the tables → names on pages
     "hard vote": "hard vote of three SVMs",
 }
 NAMED = {  # what a field may call a row of a table of mini → name of that model there
-    "submitted": lambda: vote_of("mini")["vote"],
-    "best single": lambda: vote_of("mini")["best_single"],
+    "submitted": lambda: vote()["vote"],
+    "best single": lambda: vote()["best_single"],
     "best on the test": lambda: read("mini/results", index_col="model")["f1"].idxmax(),
 }
 
 
-def vote_of(run: str) -> dict:
-    """What notebook 07 wrote about the vote of a run."""
-    return paths.read_json(reference.FOLDER / run / "vote.json")
+def vote() -> dict:
+    """What notebook 07 wrote about the vote of mini."""
+    return paths.read_json(reference.FOLDER / "mini" / "vote.json")
 
 
 def model(name: str) -> str:
@@ -37,7 +38,7 @@ def model(name: str) -> str:
 
 def floor(prior: float) -> float:
     """F1 of calling every clip bona fide."""
-    return 2 * prior / (1 + prior)
+    return calibration.f1_at_prior(1.0, 1.0, prior)
 
 
 def test_counts() -> tuple[int, int]:
@@ -57,10 +58,10 @@ def training(count: str) -> int:
     return int(row[count])
 
 
-def result_rows(run: str) -> str:
-    """Every model of a run of the mini competition, on the test and out of fold; floor last."""
-    table, submitted = read(f"{run}/results"), vote_of(run)["vote"]
-    out_of_fold = read(f"{run}/oof_results", index_col="model")["f1"]
+def result_rows() -> str:
+    """Every model of mini, on the test and out of fold; floor last."""
+    table, submitted = read("mini/results"), vote()["vote"]
+    out_of_fold = read("mini/oof_results", index_col="model")["f1"]
     cells = []
     for row in table.itertuples():
         name = model(row.model)
@@ -69,7 +70,7 @@ def result_rows(run: str) -> str:
         numbers = (f"{row.eer:.3f}", f"{row.auc:.3f}", f"{out_of_fold[row.model]:.3f}")
         cells.append((bold, f1, *numbers))
     test = f"{floor(test_prior()):.3f}"
-    trained = f"{floor(vote_of(run).get('training_prior', float('nan'))):.3f}".replace("nan", "–")
+    trained = f"{floor(vote()['training_prior']):.3f}"
     return rows([*cells, ("all called bona fide (floor)", test, "0.500", "0.500", trained)])
 
 
@@ -90,7 +91,7 @@ def variance_left(rho: float | None = None) -> str:
     """Variance of the mean of mini's members, as a fraction of one member's."""
     members, measured = correlations()
     rho = measured if rho is None else rho
-    return f"{(1 - rho) / members + rho:.2f}"
+    return f"{stacking.variance_of_mean(members, 1.0, rho):.2f}"
 
 
 def conditioning(strength: float, protocol: str, column: str) -> str:
@@ -119,7 +120,7 @@ def new_languages() -> str:
 
 def prior_estimate(which: str) -> str:
     """Of mini's test: `value`, `low` or `high` of the estimate that decides."""
-    return f"{vote_of('mini')['prior_estimates']['mean of voters'][which]:.2f}"
+    return f"{vote()['prior_estimates']['mean of voters'][which]:.2f}"
 
 
 def test_clips_of(lengths: str) -> str:
@@ -136,13 +137,13 @@ def gain(member: str) -> str:
 
 def submitted_threshold() -> str:
     """Threshold of the submitted model or vote of mini, on its probability."""
-    vote = vote_of("mini")
-    return f"{vote['thresholds'][vote['vote']]:.2f}"
+    said = vote()
+    return f"{said['thresholds'][said['vote']]:.2f}"
 
 
 def submitted_clips() -> tuple[int, int]:
     """Bona fide clips and spoofs of mini's test that the submission calls bona fide."""
-    row = read("mini/results", index_col="model").loc[vote_of("mini")["vote"]]
+    row = read("mini/results", index_col="model").loc[vote()["vote"]]
     bonafide, spoofs = test_counts()
     return round(bonafide * row["recall"]), round(spoofs * row["false_acceptance"])
 
@@ -181,12 +182,12 @@ def highest_column() -> str:
 
 def misfit_of_folds() -> str:
     """Least and largest distance of a fold's scores from the nearest mixture of the others'."""
-    found = vote_of("mini")["misfit_of_folds"]
+    found = vote()["misfit_of_folds"]
     return f"{min(found):.3f} to {max(found):.3f}"
 
 
 VALUES = {
-    "mini_rows": lambda: result_rows("mini"),
+    "mini_rows": result_rows,
     "mini_clips": lambda: f"{training('clips'):,}",
     "mini_groups": lambda: str(training("groups")),
     "submitted": lambda: model("submitted"),
@@ -196,12 +197,12 @@ VALUES = {
     "test_bonafide": lambda: str(test_counts()[0]),
     "test_floor": lambda: f"{floor(test_prior()):.3f}",
     "test_prior": lambda: f"{test_prior():.2f}",
-    "training_floor": lambda: f"{floor(vote_of('mini')['training_prior']):.3f}",
-    "training_prior": lambda: f"{vote_of('mini')['training_prior']:.2f}",
+    "training_floor": lambda: f"{floor(vote()['training_prior']):.3f}",
+    "training_prior": lambda: f"{vote()['training_prior']:.2f}",
     "prior_value": lambda: prior_estimate("value"),
     "prior_low": lambda: prior_estimate("low"),
     "prior_high": lambda: prior_estimate("high"),
-    "misfit": lambda: f"{vote_of('mini')['misfit']:.3f}",
+    "misfit": lambda: f"{vote()['misfit']:.3f}",
     "misfit_of_folds": misfit_of_folds,
     "harder_on_test": harder_on_the_test,
     "mean_correlation": lambda: f"{correlations()[1]:.2f}",
@@ -225,13 +226,13 @@ VALUES = {
     "train_languages": lambda: str(len(trained_by_plan()[1])),
     "test_under_2s": lambda: test_clips_of("under 2 s"),
     "test_over_8s": lambda: test_clips_of("over 8 s"),
-    "gain_best_single": lambda: gain(vote_of("mini")["best_single"]),
+    "gain_best_single": lambda: gain(vote()["best_single"]),
     "gain_detector": lambda: gain("detector"),
     "submitted_threshold": submitted_threshold,
     "submitted_bonafide": lambda: str(sum(submitted_clips())),
     "submitted_spoofs": lambda: str(submitted_clips()[1]),
     "submitted_called": lambda: f"{sum(submitted_clips()) / sum(test_counts()):.2f}",
-    "oof_above_floor": lambda: above_floor("oof_results", vote_of("mini")["training_prior"]),
+    "oof_above_floor": lambda: above_floor("oof_results", vote()["training_prior"]),
     "test_above_floor": lambda: above_floor("results", test_prior()),
     "hardest_spoof": lambda: extreme("spoof", hardest=True),
     "easiest_spoof": lambda: extreme("spoof", hardest=False),

@@ -7,8 +7,6 @@ from utils import paths, reference
 from utils.pipeline.pages import ablation, mini, speed
 from utils.reference import read, rows
 
-RELEASED = paths.ROOT / "utils" / "detector" / "released"
-
 
 def alarms_true(one_in: int) -> float:
     """Share of alarms that are true where one recording in so many is fake (released threshold)."""
@@ -67,7 +65,9 @@ def recording_rows() -> str:
 
 def trained_on(which: str) -> str:
     """A count of what the released detector learned from, as its card says."""
-    counts = paths.read_json(RELEASED / "card.json")["trained_on"]
+    from utils.detector import detector
+
+    counts = paths.read_json(detector.FOLDER / "card.json")["trained_on"]
     counts["spoofs"] = counts["clips"] - counts["bonafide"]
     return f"{counts[which]:,}"
 

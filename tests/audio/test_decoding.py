@@ -585,3 +585,111 @@ def test_nothing_is_printed_by_the_libraries(speechlike, capfd):
 )
 def test_which_suffixes_claim_sound(tmp_path, name, claims):
     assert decoding.claims_sound(tmp_path / name) == claims
+
+
+def replaced(data, at, new):
+    return data[:at] + new + data[at + len(new) :]
+
+
+@pytest.mark.parametrize("size", [bytes(8), b"\xff" * 8])
+def test_large_files_that_went_through_a_pipe_are_heard(speechlike, size):
+    rf64, w64 = (written(speechlike, form, "PCM_16") for form in ("RF64", "W64"))
+    ds64, data = rf64.index(b"ds64") + 8, w64.index(b"data") + 16
+    piped = [replaced(rf64, ds64, 3 * size), b"BW64" + replaced(rf64, ds64, 3 * size)[4:]]
+    piped += [replaced(w64, 16, size)]
+    piped += [replaced(w64, data, struct.pack("<Q", 2**63 - 1)), replaced(w64, data, b"\xff" * 8)]
+    for changed in piped:
+        recording = decoded(changed, rate=8000)
+        assert seconds_of(recording) == pytest.approx(2, abs=0.01) and recording.notes == ()
+        assert np.abs(recording.channels[0][:16000] - speechlike).max() < 1e-4
+
+
+def test_au_and_caf_of_unknown_length_are_heard(speechlike):
+    au, caf = (written(speechlike, form, "PCM_16") for form in ("AU", "CAF"))
+    for data in (
+        replaced(au, 8, bytes(4)),
+        replaced(au, 8, b"\xff" * 4),
+        replaced(caf, caf.index(b"data") + 4, b"\xff" * 8),
+    ):
+        recording = decoded(data, rate=8000)
+        assert seconds_of(recording) == pytest.approx(2, abs=0.01) and recording.notes == ()
+
+
+@pytest.mark.parametrize("form", ["W64", "CAF", "RF64"])
+def test_how_much_is_missing_is_told_for_every_uncompressed_format(speechlike, form):
+    data = written(speechlike, form, "PCM_16")
+    assert decoded(data[:-16000]).notes == ("1.0 of 2.0 s decoded",)
+
+
+def test_a_little_that_is_missing_is_told_in_hundredths(speechlike):
+    data = wav(speechlike)
+    assert decoded(with_size(data, 32000 + 800)).notes == ("2.00 of 2.05 s decoded",)
+
+
+def test_sound_behind_that_of_the_header_is_told(speechlike):
+    """A recorder that was killed had written a length before; players stop there."""
+    data = wav(speechlike)
+    for changed, bytes_ in ((with_size(data, 16000), 16000), (data + data[36:], 32008)):
+        assert decoded(changed).notes == (f"{bytes_} bytes behind its sound are not heard",)
+    assert decoded(data + b"LIST\x08\0\0\0INFOabcd" + bytes(9000)).notes == ()
+
+
+def extensible(wave, valid):
+    """A WAV with integers of `valid` bits in 32."""
+    samples = (np.round(wave * 2 ** (valid - 1)).astype("<i4") << (32 - valid)).tobytes()
+    guid = b"\1\0\0\0\0\0\x10\0\x80\0\0\xaa\0\x38\x9b\x71"
+    head = struct.pack("<HHIIHHHHI", 0xFFFE, 1, 8000, 32000, 4, 32, 22, valid, 4) + guid
+    chunks = b"fmt " + struct.pack("<I", 40) + head + b"data" + struct.pack("<I", len(samples))
+    size = struct.pack("<I", 4 + len(chunks) + len(samples))
+    return b"RIFF" + size + b"WAVE" + chunks + samples
+
+
+@pytest.mark.parametrize("valid", [20, 24, 32])
+def test_fewer_valid_bits_than_a_sample_takes_are_no_other_format(speechlike, valid):
+    data = extensible(speechlike, valid)
+    for changed in (data, data[:12] + b"JUNK\x0c\0\0\0" + bytes(12) + data[12:]):
+        recording = decoded(changed, rate=8000)
+        assert np.abs(recording.channels[0] - speechlike).max() < 1e-4 and not recording.notes
+
+
+@pytest.mark.parametrize(
+    ("form", "subtype", "options"),
+    [
+        ("WAV", "PCM_16", {"endian": "BIG"}),
+        ("RF64", "PCM_16", {}),
+        ("NIST", "PCM_16", {}),
+        ("VOC", "PCM_16", {}),
+    ],
+)
+def test_rarer_files_that_were_joined_are_heard(speechlike, form, subtype, options):
+    data = written(speechlike, form, subtype, **options)
+    recording = decoded(data + data, rate=8000)
+    assert seconds_of(recording) == pytest.approx(4, abs=0.01)
+    assert recording.notes == ("2 recordings joined",)
+    assert np.abs(recording.channels[0][-16000:] - speechlike).max() < 1e-4
+
+
+@pytest.mark.parametrize(("container", "encoder"), [("tta", "tta"), ("avi", "libmp3lame")])
+def test_rarer_films_that_were_joined_are_heard(at_48, container, encoder):
+    data = muxed(container, [(encoder, at_48)])
+    assert seconds_of(decoded(data + data)) == pytest.approx(4, abs=0.2)
+
+
+def test_a_large_id3_tag_is_left_out_whatever_follows(speechlike, at_48):
+    rubbish = np.random.default_rng(2).bytes(300_000)  # a picture
+    large = b"ID3\x03\0\0\0\x12\x27\x60" + rubbish
+    footed = b"ID3\x04\0\x10\0\x12\x27\x60" + rubbish + b"3DI\x04\0\x10\0\x12\x27\x60"
+    adts, m4a = muxed("adts", [("aac", at_48)]), muxed("mp4", [("aac", at_48)])
+    mp3 = written(speechlike, "MP3", "MPEG_LAYER_III")
+    for data in (wav(speechlike), written(speechlike, "OGG", "VORBIS"), adts, m4a, mp3):
+        for tag in (large, footed):
+            recording = decoded(tag + data)
+            assert seconds_of(recording) == pytest.approx(2, abs=0.15) and not recording.notes
+    lying = b"ID3\x03\0\0\0\x7f\x7f\x7f" + bytes(200) + mp3
+    assert seconds_of(decoded(lying)) == pytest.approx(2, abs=0.25)
+
+
+@pytest.mark.parametrize("zeros", [1, 3, 15, 16, 3000])
+def test_zeros_before_any_file_are_left_out(speechlike, at_48, zeros):
+    for data in (wav(speechlike), muxed("mp4", [("aac", at_48)]), muxed("mpeg", [("mp2", at_48)])):
+        assert seconds_of(decoded(bytes(zeros) + data)) == pytest.approx(2, abs=0.12)

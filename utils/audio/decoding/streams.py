@@ -3,19 +3,17 @@
 import functools
 import logging
 import re
-import struct
 from collections.abc import Iterator
 from pathlib import PurePath
 
+from utils.audio.decoding import headers
 from utils.audio.decoding.parts import Part
 from utils.audio.decoding.sound import Sound
 from utils.audio.dsp import AudioError
 
 BLOCK_SAMPLES = 2**16  # converted at a time
 MISSING_S = 0.25  # less is not told: packets of most codecs do not end where the sound does
-MISSING_PCM_S = 0.02
 MOST_S = 7 * 24 * 3600  # a header that promises more is not believed
-UNKNOWN_BYTES = 0x7FFF0000  # from here on, the size in the header of a WAV is a placeholder
 MOST_ERRORS = 100  # of the container, in a row or not, after which the rest is given up
 # These demuxers open other files, devices or addresses, or are of text and pictures.
 DENIED = """
@@ -33,7 +31,6 @@ HEADERLESS = {
     ".ul": ("mulaw", {"sample_rate": "8000"}),
     ".ulaw": ("mulaw", {"sample_rate": "8000"}),
 }
-UNFINISHED = -1.0
 LOG_ERROR = 16  # FFmpeg's level, and PyAV's
 # Streams of frames are told by a few frames; what else FFmpeg takes for sound on such weak grounds
 # (games' formats, by two bytes) mostly is none.
@@ -178,7 +175,7 @@ class _Playback:
         """Note where on the time line a frame lies, whose times are in units of `unit_s`."""
         duration = frame.samples / frame.sample_rate
         start = self.reached if frame.pts is None or not unit_s else frame.pts * unit_s
-        if self.reached and start > self.reached + MISSING_S:
+        if self.reached > MISSING_S and start > self.reached + MISSING_S:  # else it sets in late
             self.gap_s += start - self.reached
         self.reached = start + duration
 
@@ -188,36 +185,40 @@ class _Playback:
         if not seconds:
             raise ValueError("it holds no samples")
         said = "".join(text for _, _, text in logs)
-        missing = self._missing(part, seconds, "Estimating duration" in said)
+        missing, behind = self._missing(part, seconds, "Estimating duration" in said)
         joined = "invalid concatenated file" in said
         # the first and the last are torn wherever a recording was cut; behind them an empty one
         damaged = 0 if joined else sum(1 < number < self.packets - 1 for number in self.failed)
-        if missing == UNFINISHED:
+        if missing == headers.UNFINISHED:
             notes.append("its header gives no length: it was not finished")
         elif missing:
-            notes.append(f"{seconds:.1f} of {seconds + missing:.1f} s decoded")
+            digits = 1 if missing >= 0.1 else 2
+            total = seconds + missing
+            notes.append(f"{seconds:.{digits}f} of {total:.{digits}f} s decoded")
         if damaged:
             notes.append(f"{damaged} of {self.packets - 1} packets damaged")
-        elif not missing and TORN.search(said) and self.file.format.name != "wav":
+        elif not missing and TORN.search(said) and self.file.format.name not in headers.FORMS:
             notes.append("its last packet is torn")
         broken = any(level <= LOG_ERROR and who == self.file.format.name for level, who, _ in logs)
         self.sound.damaged |= bool(notes) or bool(self.gap_s and broken)
         if self.gap_s:
             notes.append(f"gaps of {self.gap_s:.1f} s in its time line")
+        if behind:
+            notes.append(f"{behind} bytes behind its sound are not heard")
         if joined:
             notes.append("recordings were joined")
         self.sound.notes += notes
 
-    def _missing(self, part: Part, seconds: float, guessed: bool) -> float:
-        """Seconds that the file promises beyond the `seconds` that are there, or UNFINISHED.
+    def _missing(self, part: Part, seconds: float, guessed: bool) -> tuple[float, int]:
+        """What `headers.not_heard` gives for a file that says more than the `seconds` it has.
 
         Args: guessed: the file says nothing, and FFmpeg guesses by the size.
         """
-        if self.file.format.name == "wav":
-            return _missing_of_wav(part, seconds)
+        if self.file.format.name in headers.FORMS:
+            return headers.not_heard(part, self.file.format.name, seconds)
         promised = 0.0 if guessed else self._promised()
         missing = promised - max(self.reached, seconds)
-        return missing if max(MISSING_S, 0.02 * seconds) < missing < MOST_S else 0.0
+        return (missing if max(MISSING_S, 0.02 * seconds) < missing < MOST_S else 0.0), 0
 
     def _promised(self) -> float:
         """End of the stream in seconds as the file says; 0 where it says nothing about the sound.
@@ -236,28 +237,6 @@ def _is_cover(stream) -> bool:
     from av.stream import Disposition
 
     return bool(stream.disposition & Disposition.attached_pic)
-
-
-def _missing_of_wav(part: Part, seconds: float) -> float:
-    """Seconds that the header of a WAV promises beyond the `seconds` that are there.
-
-    FFmpeg does not tell. UNFINISHED where the header says that there is nothing.
-    """
-    position, large = 12, 0
-    while position + 8 < part.size:
-        part.seek(position)
-        tag, size = struct.unpack("<4sI", part.read(8))
-        held = part.size - position - 8
-        if tag == b"ds64":  # sizes beyond 4 GB: of the file, then of the samples
-            large = int.from_bytes(part.read(16)[8:], "little")
-        if tag == b"data":
-            if not size:
-                return UNFINISHED
-            size = large or (size if size < UNKNOWN_BYTES else 0)
-            missing = seconds * (size - held) / held
-            return missing if missing > MISSING_PCM_S else 0.0
-        position += 8 + size + size % 2
-    return 0.0
 
 
 def _by_libsndfile(part: Part, sound: Sound, number: int) -> None:

@@ -1,0 +1,82 @@
+"""What the header of uncompressed sound says of its length, which FFmpeg does not compare.
+
+WAV (also RF64 and BW64), W64 and CAF consist of chunks: a name, a size, the content.
+"""
+
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from utils.audio.decoding.parts import SCAN_BYTES, Part
+
+UNFINISHED = -1.0
+MISSING_S = 0.02  # less is not told
+BEHIND_S = 0.25
+HUGE = 2**61  # bytes
+
+
+class _Form(NamedTuple):
+    first: int  # where the first chunk lies
+    layout: str  # of name and size
+    multiple: int  # of bytes that a chunk takes
+    unknown: int  # from here on, a size is a placeholder
+
+
+FORMS = {
+    "wav": _Form(12, "<4sI", 2, 0x7FFF0000),
+    "w64": _Form(40, "<16sQ", 8, HUGE),
+    "caf": _Form(8, ">4sQ", 1, HUGE),
+}
+
+
+def not_heard(part: Part, form: str, seconds: float) -> tuple[float, int]:
+    """What is missing of a file of one of `FORMS`, of which `seconds` were decoded.
+
+    Returns seconds that the header promises beyond them, or UNFINISHED where it says that there is
+    nothing; and the number of bytes behind the samples that are no other chunk.
+    """
+    large = 0
+    for name, size, start in _chunks(part, form, FORMS[form].first):  # noqa: B007
+        if name == b"ds64":  # sizes beyond 4 GB: of the file, then of the samples
+            part.seek(start + 8)
+            large = int.from_bytes(part.read(8), "little")
+        if name == b"data":
+            break
+    else:
+        return 0.0, 0
+    if size <= 0:
+        return UNFINISHED, 0
+    unknown = HUGE if large else FORMS[form].unknown
+    size, held = large or size, max(1, part.size - start)
+    if size >= unknown:
+        return 0.0, 0
+    lost = seconds * (size - held) / held
+    if lost > MISSING_S:
+        return lost, 0
+    behind = part.size - _end(part, form, start + size)
+    part.seek(part.size - behind)
+    told = behind * seconds > BEHIND_S * size and part.read(SCAN_BYTES).strip(b"\0")
+    return 0.0, behind if told else 0
+
+
+def _end(part: Part, form: str, position: int) -> int:
+    """Where the chunks behind the samples end."""
+    for name, size, start in _chunks(part, form, position):
+        text = name.isascii() and name.decode().isprintable()
+        if not text or name == b"data" or start + size > part.size:
+            break
+        position = start + size
+    return min(position, part.size)
+
+
+def _chunks(part: Part, form: str, position: int) -> Iterator[tuple[bytes, int, int]]:
+    """(first four bytes of the name, size, start of the content) of each chunk."""
+    _, layout, multiple, _ = FORMS[form]
+    head = struct.calcsize(layout)
+    position += -position % multiple
+    while position + head < part.size:
+        part.seek(position)
+        name, size = struct.unpack(layout, part.read(head))
+        size -= head if form == "w64" else 0
+        yield name[:4], size, position + head
+        position += head + max(0, size) + -max(0, size) % multiple

@@ -693,3 +693,42 @@ def test_a_large_id3_tag_is_left_out_whatever_follows(speechlike, at_48):
 def test_zeros_before_any_file_are_left_out(speechlike, at_48, zeros):
     for data in (wav(speechlike), muxed("mp4", [("aac", at_48)]), muxed("mpeg", [("mp2", at_48)])):
         assert seconds_of(decoded(bytes(zeros) + data)) == pytest.approx(2, abs=0.12)
+
+
+def test_a_channel_of_nan_costs_that_channel_alone(speechlike):
+    data = wav(np.stack([speechlike, speechlike * np.nan], axis=1), "FLOAT")
+    recording = decoded(data, rate=8000)
+    assert recording.notes == ("16000 samples are NaN or infinite: taken as silence",)
+    assert np.abs(recording.channels[0] - speechlike).max() < 1e-6
+    assert not recording.channels[1].any()
+
+
+def test_a_few_numbers_among_nan_are_no_recording(speechlike):
+    wave = np.where(np.arange(16000) < 1500, speechlike, np.nan)
+    with pytest.raises(dsp.AudioError, match="x: 14500 samples are NaN or infinite"):
+        decoded(wav(wave, "FLOAT"))
+
+
+@pytest.mark.parametrize("offset", [0.3, -0.5, 100])
+def test_a_constant_offset_is_no_sound(speechlike, offset):
+    expected = decoded(wav(speechlike - speechlike.mean(), "FLOAT")).channels[0]
+    data = wav(np.stack([speechlike + offset, speechlike], axis=1), "FLOAT")
+    for joined in (data, data + data):
+        recording = decoded(joined)
+        assert "a constant offset: removed" in recording.notes and not recording.damaged
+        found = recording.channels[0][: len(expected)]
+        assert np.abs(found - expected)[:-200].max() < 1e-4
+    untouched = decoded(wav(speechlike + 0.3, "FLOAT"), rescale=False)
+    assert untouched.channels.mean() == pytest.approx(0.3, abs=0.01) and not untouched.notes
+    silent = wav(np.stack([0 * speechlike + 0.3, speechlike], axis=1), "FLOAT")
+    assert loudness(decoded(silent))[0] < -100
+
+
+def test_the_second_stream_may_have_an_offset(at_48):
+    tracks = [("flac", np.zeros_like(at_48)), ("flac", at_48 + np.float32(0.3))]
+    recording = decoded(muxed("matroska", tracks))
+    assert recording.notes[:2] == (
+        "2 audio streams: number 2 is heard",
+        "a constant offset: removed",
+    )
+    assert loudness(recording)[0] == pytest.approx(dsp.dbfs(at_48[0]), abs=0.1)

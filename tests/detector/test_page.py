@@ -405,9 +405,19 @@ def test_signal_processing_is_that_of_python(library):
         assert dsp.dbfs(low - high) < dsp.dbfs(low) - 60  # but for the ends of the filters
 
 
+def test_an_offset_and_nan_are_removed_as_in_python(library, toy):
+    wave = toy.waves[0][:8000].copy()
+    for offset, notes in ((0.3, ["a constant offset: removed"]), (0, [])):
+        code = "(() => { const n = [], x = w(a[0]); m.rescale([x], n); return [[...x], n]; })()"
+        found = in_javascript(library, "decoding.js", code, (wave + offset).tolist())
+        expected = wave - wave.mean() if offset else wave
+        assert np.abs(np.array(found[0]) - expected).max() < 1e-6 and found[1] == notes
+
+
 def test_channels_votes_and_warnings_are_those_of_python(library, toy):
     hiss, hum = toy.waves[0][:8000], toy.waves[-1][:8000]
-    for waves in ([hiss, hum], [hum, -hum], [hiss, 1e-4 * hum], [hum, hiss, hum]):
+    many = [*[hum] * 9, *(gain * np.roll(hiss, 99 * gain) for gain in range(1, 11))]
+    for waves in ([hiss, hum], [hum, -hum], [hiss, 1e-4 * hum], [hum, hiss, hum], many):
         code = "m.choose(a[0].map(w)).map((x) => x.name)"
         names = in_javascript(library, "scoring.js", code, [wave.tolist() for wave in waves])
         assert names == [channel.name for channel in channels.choose(np.stack(waves))]

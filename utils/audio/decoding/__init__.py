@@ -5,7 +5,6 @@ is heard: files that were joined, rates and numbers of channels that change, wha
 damaged one. Nothing is ever filled with silence.
 """
 
-import itertools
 from pathlib import Path
 
 from utils.audio.decoding import parts, streams
@@ -54,25 +53,17 @@ def decode(
         joined = parts.split(file)
         if not joined:
             raise NotAudio(f"{name}: empty file")
-        change: dict = {}
+        number, change = 0, {}
         while True:
-            try:
-                return _heard(joined, (rescale, long_to), name, rate, longest_s, **change)
-            except Again as again:
-                change = again.change
-
-
-def _heard(joined: list[parts.Part], form: tuple, *settings, **change) -> Recording:
-    """The first stream that is not silent.
-
-    Args: `form` for `Sound.recording`; `settings` and `change` of `Sound`.
-    """
-    for number in itertools.count():
-        with Sound(*settings, **change) as sound:
-            for part in joined:
-                streams.hear(part, sound, number)
-            if sound.peak > SILENT_PEAK or number + 1 >= sound.streams:
-                return _recording(sound, len(joined), number, form)
+            with Sound(name, rate, longest_s, **change) as sound:
+                try:
+                    for part in joined:
+                        streams.hear(part, sound, number)
+                    if sound.peak > SILENT_PEAK or number + 1 >= sound.streams:
+                        return _recording(sound, len(joined), number, (rescale, long_to))
+                    number, change = number + 1, {}
+                except Again as again:
+                    change |= again.change
 
 
 def _recording(sound: Sound, joined: int, number: int, form: tuple) -> Recording:

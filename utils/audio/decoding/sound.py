@@ -18,6 +18,9 @@ BLOCK_SAMPLES = 2**20  # moved at a time
 LARGEST = 1e30  # of a sample: the resampler works in single precision
 SMALL_GAIN = 2.0**-64  # brings any sample of single precision below it
 FEW = 0.001  # of all samples
+LEAST_S = 0.25  # of samples that are numbers, where some are none
+OFFSET_PART = 0.05  # of a channel's peak; a mean beyond it is no sound, and is subtracted
+LEAST_OFFSET = 0.001  # of the peak of all channels
 LOUD_PEAK = 2.0  # a peak beyond full scale is told from here on: that of lossy codecs is lower
 
 
@@ -42,6 +45,28 @@ class Recording(NamedTuple):
     damaged: bool = False  # samples are missing, or are no numbers
 
 
+class _Run:
+    """Blocks of one number of channels, one behind the other."""
+
+    def __init__(self, channels: int, offsets: np.ndarray | None = None):
+        """Args: `offsets` float32 (channels,), subtracted from each sample."""
+        self.channels, self.offsets = channels, offsets
+        self.samples, self.added = 0, 0  # in the file, and before they were resampled
+        self.sums, self.peaks = np.zeros(channels), np.zeros(channels)
+
+    def count(self, block: np.ndarray) -> None:
+        """Count float32 (samples, channels) as it came."""
+        self.added += len(block)
+        self.sums += block.sum(axis=0, dtype=np.float64)
+        self.peaks = np.maximum(self.peaks, np.abs(block).max(axis=0))
+
+    def found(self) -> np.ndarray:
+        """Means that are no sound, float32 (channels,); 0 where there is none."""
+        means = self.sums / self.added
+        least = np.maximum(OFFSET_PART * self.peaks, LEAST_OFFSET * self.peaks.max())
+        return np.where(np.abs(means) > least, means, 0).astype(np.float32)
+
+
 class Sound:
     """Collects blocks of sound, at any rates and numbers of channels, at one rate."""
 
@@ -52,18 +77,21 @@ class Sound:
         longest_s: float,
         gain: float = 1.0,
         clip: bool = False,
+        offsets: list[np.ndarray] | None = None,
     ):
         """Args: `name` for messages; `rate` of the result in Hz, None: that of the first block.
 
         gain, clip: what is done to all samples before they are resampled.
+        offsets: what is subtracted before that, (channels,) for each run of one format.
         """
         self.name, self.rate, self.longest_s = name, rate, longest_s
-        self.gain, self.clip = gain, clip
-        self.runs: list[list[int]] = []  # [channels, samples] that lie in `file` in a row
+        self.gain, self.clip, self.offsets = gain, clip, offsets
+        self.runs: list[_Run] = []  # what lies in `file` in a row
         self.file = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `__exit__`)
         self.streams = 1  # of which one is heard
         self.seconds, self.channel_seconds, self.peak = 0.0, 0.0, 0.0
-        self.samples, self.broken = 0, 0  # of all blocks, and those that are no finite numbers
+        self.samples = 0  # of all blocks
+        self.broken, self.lost = 0, 0  # of any channel, of all: no finite numbers
         self.beyond = 0  # samples of any channel beyond ±1
         self.notes: list[str] = []
         self.reasons: list[str] = []  # why something could not be decoded
@@ -98,10 +126,16 @@ class Sound:
                 limit = f"{self.longest_s / 3600:.0f} hours"
             raise AudioError(f"{self.name}: longer than {limit}: cut it into parts")
         self.samples += samples
+        if (rate, channels) != self._format:
+            self._start_run(rate, channels)
+        if self.runs[-1].offsets is not None:
+            block = block - self.runs[-1].offsets
         finite = np.isfinite(block)
         if not finite.all():
             self.broken += int((~finite).any(axis=1).sum())
+            self.lost += int((~finite).all(axis=1).sum())
             block = np.where(finite, block, np.float32(0))
+        self.runs[-1].count(block)
         peak = float(np.abs(block).max())
         self.peak = max(self.peak, peak)
         if peak > 1:
@@ -110,15 +144,14 @@ class Sound:
                 block = np.clip(block, -1, 1)
             elif peak * self.gain > LARGEST:
                 raise Again(gain=SMALL_GAIN)
-        if (rate, channels) != self._format:
-            self._start_run(rate, channels)
         self._write(block if self.gain == 1 else block * np.float32(self.gain))
 
     def _start_run(self, rate: int, channels: int) -> None:
         self._end_run()
         self.rate = self.rate or rate
         self._format = rate, channels
-        self.runs.append([channels, 0])
+        number = len(self.runs)
+        self.runs.append(_Run(channels, self.offsets[number] if self.offsets else None))
         if rate != self.rate:
             self._resampler = soxr.ResampleStream(rate, self.rate, channels, dtype="float32")
 
@@ -126,7 +159,7 @@ class Sound:
         if self._resampler:
             block = self._resampler.resample_chunk(block, last=last)
         self.file.write(np.ascontiguousarray(block, np.float32).data)
-        self.runs[-1][1] += len(block)
+        self.runs[-1].samples += len(block)
 
     def _end_run(self) -> None:
         if self._resampler:
@@ -136,12 +169,17 @@ class Sound:
     def recording(self, rescale: bool, long_to: Path | None) -> Recording:
         """Everything that was added; see `decode` for the arguments.
 
-        Raises AudioError if none of it is a finite number, and Again.
+        Raises AudioError if next to none of it are finite numbers, and Again.
         """
         self._end_run()
+        offsets = [run.found() for run in self.runs]
+        if self.offsets:
+            self.notes.append("a constant offset: removed")
+        elif rescale and any(found.any() for found in offsets):
+            raise Again(offsets=offsets)
         if self.broken:
             what = f"{_samples(self.broken)} NaN or infinite"
-            if self.broken == self.samples:
+            if self.seconds * (1 - self.lost / self.samples) < LEAST_S:
                 raise AudioError(f"{self.name}: {what}")
             self.notes.append(f"{what}: taken as silence")
             self.damaged = True
@@ -155,10 +193,10 @@ class Sound:
             factor /= self.peak
             if self.peak > LOUD_PEAK:
                 self.notes.append(f"peak {self.peak:.5g}: rescaled")
-        shape = max(channels for channels, _ in self.runs), sum(samples for _, samples in self.runs)
+        shape = max(run.channels for run in self.runs), sum(run.samples for run in self.runs)
         if not shape[1]:  # of a few samples, nothing may be left at another rate
             raise AudioError(f"{self.name}: empty, no samples")
-        if any(channels != shape[0] for channels, _ in self.runs):
+        if any(run.channels != shape[0] for run in self.runs):
             self.notes.append("the number of channels changes")
         channels = self._channels(shape, factor, long_to)
         notes = tuple(dict.fromkeys(self.notes))
@@ -184,8 +222,8 @@ class Sound:
         self.file.flush()
         self.file.seek(0)
         start = 0
-        for width, samples in self.runs:
-            end = start + samples
+        for run in self.runs:
+            width, end = run.channels, start + run.samples
             while start < end:
                 size = min(end - start, BLOCK_SAMPLES)
                 block = np.fromfile(self.file, np.float32, width * size).reshape(size, width).T

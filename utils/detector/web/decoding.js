@@ -9,6 +9,7 @@ const LARGEST_UNKNOWN_MB = 20; // of a file whose length the browser does not te
 const LIMIT_S = 60; // for decoding
 const ELSEWHERE = "the command line takes it: ./run_all.sh predict.";
 const LOUD_PEAK = 2; // a peak beyond full scale is told from here on: that of lossy codecs is lower
+const OFFSET_PART = 0.05; // of a channel's peak; a mean beyond it is no sound, and is subtracted
 const DEFAULT_RATE = 48000; // Hz, where the header names none that can be used
 
 /**
@@ -103,19 +104,27 @@ async function duration(file) {
   return seconds;
 }
 
+const peak = (waves) =>
+  waves.reduce((most, wave) => wave.reduce((a, b) => Math.max(a, Math.abs(b)), most), 0);
+
 /** Bring waves, in place, to ±1 at most and to finite numbers. What is changed is added to `notes`. */
-function rescale(waves, notes) {
+export function rescale(waves, notes) {
   let broken = 0;
-  let highest = 0;
   for (const wave of waves) {
     for (let i = 0; i < wave.length; i++) {
-      if (Number.isFinite(wave[i])) highest = Math.max(highest, Math.abs(wave[i]));
-      else {
-        wave[i] = 0;
-        broken += 1;
-      }
+      if (Number.isFinite(wave[i])) continue;
+      wave[i] = 0;
+      broken += 1;
     }
   }
+  const offset = waves.filter((wave) => {
+    const mean = wave.reduce((a, b) => a + b, 0) / Math.max(1, wave.length);
+    if (Math.abs(mean) <= OFFSET_PART * peak([wave])) return false;
+    for (let i = 0; i < wave.length; i++) wave[i] -= mean;
+    return true;
+  });
+  const highest = peak(waves);
+  if (offset.length) notes.push("a constant offset: removed");
   if (broken) notes.push(`${broken} samples are NaN or infinite: taken as silence`);
   if (highest > LOUD_PEAK) notes.push(`peak ${highest.toPrecision(5)}: rescaled`);
   if (highest <= 1) return;

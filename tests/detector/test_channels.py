@@ -62,3 +62,8 @@ def test_hours_are_compared_block_by_block(sounds, monkeypatch):
 def test_another_word_is_refused(sounds):
     with pytest.raises(ValueError, match="left.*each, mix, loudest"):
         channels.choose(sounds, "left")
+
+
+def test_the_same_sound_very_many_times_hides_no_quieter_voice(sounds):
+    one, other = sounds
+    assert names([*[one] * 20, 0.1 * other]) == ["1 of 21", "21 of 21"]

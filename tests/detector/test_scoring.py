@@ -58,6 +58,20 @@ def test_a_row_repeats_what_the_reader_noted(toy):
     assert row["note"] == "2.0 of 3.0 s decoded"
 
 
+def test_a_row_without_a_score_repeats_it_too(toy):
+    noted = recording(np.zeros(24000, np.float32), notes=("2.0 of 3.0 s decoded",))
+    (row,) = scoring.Scorer(str(toy.folder)).rows([noted])
+    assert row["note"] == "2.0 of 3.0 s decoded; silent: no piece of it can be scored"
+
+
+def test_a_row_tells_that_not_all_channels_are_scored(toy):
+    for count in (8, 9):
+        waves = np.random.default_rng(0).normal(size=(count, 24000)).astype(np.float32)
+        (row,) = scoring.Scorer(str(toy.folder)).rows([recording(*waves / 10)])
+        told = "the 8 loudest channels that differ are scored" in row["note"]
+        assert told == (count == 9) and row["p_channels"].count(";") == 7
+
+
 def test_a_row_tells_each_channel_and_which_is_the_score(toy):
     hiss, hum = toy.waves[0], toy.waves[-1]
     scorer = scoring.Scorer(str(toy.folder))

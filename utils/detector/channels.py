@@ -13,7 +13,7 @@ from utils.audio import dsp
 HOW = ("each", "mix", "loudest")
 ALIKE_R2 = 0.99  # squared correlation from which two channels count as the same sound
 QUIET_DB = 50.0  # a channel so far below the loudest one is left out
-MOST = 8  # channels that are scored; of more, the loudest
+MOST = 8  # channels that are scored; of more that differ, the loudest
 SAMPLES_AT_ONCE = 2**22  # hours in double precision would not fit into memory
 
 
@@ -66,10 +66,9 @@ def choose(waves: np.ndarray, how: str = "each") -> list[Channel]:
 def _different(product: np.ndarray, power: np.ndarray) -> list[int]:
     """Numbers of the channels that differ from those before them, in their order."""
     heard = np.flatnonzero(power >= power.max() * 10 ** (-QUIET_DB / 10))
-    heard = np.sort(heard[np.argsort(-power[heard], kind="stable")][:MOST])
     chosen = []
     for number in heard.tolist():
         alike = [product[number, other] ** 2 / power[number] / power[other] for other in chosen]
         if not alike or max(alike) < ALIKE_R2:
             chosen.append(number)
-    return chosen
+    return sorted(sorted(chosen, key=lambda number: -power[number])[:MOST])

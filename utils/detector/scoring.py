@@ -113,7 +113,8 @@ class Scorer:
             try:
                 rows.append(self.row(recording))
             except dsp.AudioError as error:
-                rows.append(self._empty_row(recording) | {"note": str(error)})
+                note = "; ".join([*recording.notes, str(error)])
+                rows.append(self._empty_row(recording) | {"note": note})
         return rows
 
     def row(self, recording: Recording) -> dict[str, str]:
@@ -143,7 +144,10 @@ class Scorer:
             row["decision"] = UNDECIDED
         if self.options.language:
             row |= self._language(channel.wave, detector.voting(pieces))
-        row["note"] = "; ".join([*recording.notes, *doubts])
+        notes = list(recording.notes)
+        if len(chosen) == channels.MOST < len(recording.channels):
+            notes.append(f"the {channels.MOST} loudest channels that differ are scored")
+        row["note"] = "; ".join([*notes, *doubts])
         return row
 
     def _p(self, log_odds: float) -> float:

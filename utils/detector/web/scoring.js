@@ -15,7 +15,7 @@ import {
 // channels.py
 const ALIKE_R2 = 0.99; // squared correlation from which two channels count as the same sound
 const QUIET_CHANNEL_DB = 50; // a channel so far below the loudest one is left out
-const MOST_CHANNELS = 8; // that are scored; of more, the loudest
+const MOST_CHANNELS = 8; // that are scored; of more that differ, the loudest
 
 /** The channels that differ and are not quiet beside the loudest one: [{name, wave}]. */
 export function choose(waves) {
@@ -23,13 +23,13 @@ export function choose(waves) {
   const count = waves.length;
   const enough = largest(power) * 10 ** (-QUIET_CHANNEL_DB / 10);
   const chosen = [];
-  const loudest = [...waves.keys()].sort((a, b) => power[b] - power[a]).slice(0, MOST_CHANNELS);
-  for (const n of loudest.sort((a, b) => a - b)) {
+  for (const n of waves.keys()) {
     const alike = (m) => inner(waves[n], waves[m]) ** 2 >= ALIKE_R2 * power[n] * power[m];
     if (power[n] >= enough && !chosen.some(alike)) chosen.push(n);
   }
   if (chosen.length === 1) return [{ name: "", wave: waves[chosen[0]] }];
-  return chosen.map((n) => ({ name: `${n + 1} of ${count}`, wave: waves[n] }));
+  const loudest = chosen.sort((a, b) => power[b] - power[a]).slice(0, MOST_CHANNELS);
+  return loudest.sort((a, b) => a - b).map((n) => ({ name: `${n + 1} of ${count}`, wave: waves[n] }));
 }
 
 function inner(a, b) {

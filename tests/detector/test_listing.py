@@ -163,3 +163,20 @@ def test_a_file_with_the_name_of_a_pattern_is_that_file(folder, monkeypatch):
     (folder / "a[1].wav").write_bytes(b"content")
     listed, _ = list_files(["a[1].wav"])
     assert [str(entry.path) for entry in listed] == ["a[1].wav"]
+
+
+LOOSE = [b'"sub/a b.wav"\r\nc.wav\t\r\n', b" sub/a b.wav\rc.wav\r", b"'sub/a b.wav' \n\tc.wav"]
+
+
+@pytest.mark.parametrize("data", LOOSE)
+def test_quotes_and_blanks_around_a_name_are_left_out_if_it_exists_without(
+    tmp_path, monkeypatch, data
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sub").mkdir()
+    for name in ("sub/a b.wav", "c.wav", '"d.wav"', "d.wav"):
+        (tmp_path / name).write_bytes(b"content")
+    listed, _ = list_files(["-"], io.BytesIO(data))
+    assert [str(entry.path) for entry in listed] == ["sub/a b.wav", "c.wav"]
+    listed, _ = list_files(["-"], io.BytesIO(b'"d.wav"\n"e.wav"\n'))
+    assert [str(entry.path) for entry in listed] == ['"d.wav"', '"e.wav"']

@@ -3,6 +3,7 @@
 import codecs
 import glob
 import os
+import re
 import stat
 import sys
 from pathlib import Path
@@ -42,8 +43,8 @@ def list_files(
     for argument in arguments:
         # os.path, not pathlib: for a name that cannot exist (too long, a null byte) it says False
         if argument == "-":
-            lines = [line for line in read_names(names or sys.stdin.buffer) if line != "-"]
-            inside, beside = list_files(lines)
+            lines = map(_as_meant, read_names(names or sys.stdin.buffer))
+            inside, beside = list_files([line for line in lines if line != "-"])
             listed += inside
             passed += beside
         elif os.path.isdir(argument):
@@ -60,16 +61,22 @@ def list_files(
 def read_names(file: BinaryIO) -> list[str]:
     """The lines of a list of names that are not blank.
 
-    Lines end as Unix, Windows or `find -print0` write them; the list is UTF-8, UTF-16 with a
-    byte-order mark, or whatever bytes the names on the disk have.
+    Lines end as Unix, Windows, an old Mac or `find -print0` write them; the list is UTF-8, UTF-16
+    with a byte-order mark, or whatever bytes the names on the disk have.
     """
     data = file.read()
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         data = data.decode("utf-16", "replace").encode()
     data = data.removeprefix(codecs.BOM_UTF8)
-    lines = data.split(b"\0") if b"\0" in data else data.split(b"\n")
+    lines = re.split(rb"\0" if b"\0" in data else rb"\n" if b"\n" in data else rb"\r", data)
     names = [os.fsdecode(line.rstrip(b"\r\n")) for line in lines]
     return [name for name in names if name.strip()]
+
+
+def _as_meant(line: str) -> str:
+    """A line of a list; if nothing has that name, without blanks and quotes around it."""
+    bare = line.strip().strip("\"'")
+    return bare if not os.path.lexists(line) and os.path.lexists(bare) else line
 
 
 def printable(path: Path | str) -> str:

@@ -180,6 +180,26 @@ def test_it_ends_when_its_parent_is_killed(good):
     assert wait_until_gone(child)
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_it_leaves_no_file_if_both_are_told_to_end(good, tmp_path, number):
+    """`timeout` and a closed terminal tell the whole group of processes."""
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, str(good)],
+        cwd=paths.ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+        start_new_session=True,
+    )
+    child = int(parent.stdout.readline())
+    assert len(list(tmp_path.glob("decoded-*"))) == 1
+    os.killpg(parent.pid, number)
+    parent.wait()
+    assert wait_until_gone(child)
+    assert not list(tmp_path.glob("decoded-*"))
+
+
 def test_it_ends_at_once_also_while_it_decodes(tmp_path, speechlike):
     """Half an hour takes seconds to decode; nobody waits for it any more."""
     reading.write(tmp_path / "long.wav", np.tile(speechlike, 900))

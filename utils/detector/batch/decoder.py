@@ -145,7 +145,8 @@ def _loaded(path: Path, channels: int) -> np.ndarray:
 
 def serve() -> None:
     """Answer the questions on standard input until it ends; what `Decoder` starts."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the caller
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # they are for the caller:
+        signal.signal(number, signal.SIG_IGN)  # when it has gone, its files are removed here
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what a library prints is no answer
     questions: queue.SimpleQueue[str] = queue.SimpleQueue()

@@ -110,7 +110,7 @@ def test_the_prior_of_a_test_set_is_found_where_only_the_prior_differs():
     estimate = calibration.estimate_test_prior(scores, label, folds, repeats=200)
     assert estimate.low < 0.3 < estimate.high
     assert estimate.value == pytest.approx(0.3, abs=0.03)
-    assert estimate.usable and len(estimate.fold_values) == 4
+    assert estimate.width <= calibration.MAX_WIDTH and len(estimate.fold_values) == 4
     assert calibration.choose_prior(estimate, 0.5, True) == estimate.value
 
 
@@ -133,7 +133,7 @@ def test_a_prior_on_which_fold_models_disagree_is_not_used():
     assert max(estimate.fold_values) - min(estimate.fold_values) > 0.2
     assert estimate.low <= min(estimate.fold_values) + 0.05
     assert estimate.high >= max(estimate.fold_values) - 0.05
-    assert not estimate.usable
+    assert estimate.width > calibration.MAX_WIDTH
     assert calibration.choose_prior(estimate, 0.47, True) == 0.47
     assert calibration.choose_prior(estimate, 0.47, True, max_width=1.0) == estimate.value
     assert calibration.choose_prior(estimate, 0.47, False, max_width=1.0) == 0.47
@@ -145,7 +145,7 @@ def test_scores_that_tell_nothing_give_no_usable_prior():
     estimate = calibration.estimate_test_prior(
         rng.standard_normal(400) + 0.1 * label, label, rng.standard_normal(200), repeats=200
     )
-    assert not estimate.usable
+    assert calibration.choose_prior(estimate, 0.47, True) == 0.47
 
 
 def test_another_mixture_fits_and_other_clips_do_not():

@@ -98,11 +98,6 @@ class PriorEstimate:
         """Width of the interval."""
         return self.high - self.low
 
-    @property
-    def usable(self) -> bool:
-        """Whether the interval is narrow enough to move a threshold by the estimate."""
-        return self.width <= MAX_WIDTH
-
 
 def _likeliest_prior(ratio: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Priors of greatest likelihood (repeats,), of ratios (clips,) and weights (repeats, clips).

@@ -227,11 +227,10 @@ def members_of(tables: list[pd.DataFrame]) -> pd.DataFrame:
 
 
 def vote(tables: list[pd.DataFrame], hard: bool = False) -> pd.DataFrame:
-    """Vote of scaled members: their mean, or how many decide bona fide (ties go by the mean)."""
-    side_by_side = members_of(tables)
-    mean = side_by_side.mean(axis=1)
-    value = (side_by_side > 0).sum(axis=1) + 1e-3 * mean if hard else mean
-    return value.rename("score").reset_index()
+    """Vote of scaled members: their mean, or `hard_vote`."""
+    members = members_of(tables)
+    value = hard_vote(members) if hard else members.mean(axis=1)
+    return members.assign(score=value)["score"].reset_index()
 
 
 def best_single(label: np.ndarray, members: dict[str, list[pd.DataFrame]]) -> str:

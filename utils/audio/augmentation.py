@@ -120,8 +120,8 @@ def _with_spectrum_of(wave: np.ndarray, changed: np.ndarray) -> np.ndarray:
 
     Below, the filter would bring the harmonics of a steady voice back to their old places.
     """
-    hertz, wanted = _mean_power(wave)
-    gain = np.sqrt(wanted / _mean_power(changed)[1])
+    hertz, wanted = mean_power(wave)
+    gain = np.sqrt(wanted / mean_power(changed)[1])
     gain = np.interp(np.fft.rfftfreq(len(changed), 1 / RATE), hertz, gain)
     gain = 1 + _share_above(KEPT_FROM_HZ, len(changed)) * (gain - 1)
     return np.fft.irfft(gain * np.fft.rfft(changed), len(changed))
@@ -132,8 +132,11 @@ def _share_above(edge: float, samples: int) -> np.ndarray:
     return np.clip((np.fft.rfftfreq(samples, 1 / RATE) - edge) / FADE_HZ, 0, 1)
 
 
-def _mean_power(wave: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(frequencies in Hz, mean power density by Welch's method) in steps of 16 Hz, both (257,)."""
+def mean_power(wave: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(frequencies in Hz, mean power density by Welch's method) in steps of 16 Hz, both (257,).
+
+    A shorter wave than 64 ms is padded with silence; no power is 0.
+    """
     hertz, power = welch(fit_length(wave, max(len(wave), WINDOW)), RATE, nperseg=WINDOW)
     return hertz, power + 1e-14
 

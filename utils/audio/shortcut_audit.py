@@ -9,14 +9,13 @@ that learns them scores well on the data it knows and fails where the files come
 import lightgbm as lgb
 import numpy as np
 import pandas as pd
-from scipy.signal import welch
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 from utils import metrics, parallel
-from utils.audio import channel, dsp, reading
+from utils.audio import augmentation, channel, dsp, reading
 
 ALL_FEATURES = "all features"  # name of the row in which all groups are used at once
 FRAME_S = 0.02  # frames of `dsp.frames_dbfs`
@@ -70,11 +69,9 @@ def packaging(wave: np.ndarray) -> dict[str, float]:
 def top_of_the_band(wave: np.ndarray) -> dict[str, float]:
     """Mean level in dB of the bands of 100 Hz from 2.8 to 4 kHz, against 1.5 to 2.5 kHz.
 
-    By name as in `packaging`, of an 8 kHz wave of at least 64 ms: what a change of pitch or speed
-    may give away.
+    By name as in `packaging`, of an 8 kHz wave: what a change of pitch or speed may give away.
     """
-    hertz, power = welch(wave, dsp.RATE, nperseg=512)
-    power = power + 1e-14
+    hertz, power = augmentation.mean_power(wave)
 
     def mean(start, end):
         return power[(hertz >= start) & (hertz < end)].mean()

@@ -48,6 +48,22 @@ def test_recordings_of_the_training_clips_are_left_out_alone_and_joined(train):
     assert not keys_of(more_speech._chosen(plan, 1, known)) & known
 
 
+def test_all_recordings_are_taken_where_there_are_too_few_and_other_errors_are_told(monkeypatch):
+    plan = plans.Plan((("sense", None, 8),), (), (), (0, 0), 0, ("pcm",))
+    errors = [selection.TooFewError("only 3 of 16 usable clips")]
+
+    def choose(split, wanted, skipped, known):
+        if wanted.bonafide[0][2]:
+            raise errors[0]
+        return {"clip": "wave"}
+
+    monkeypatch.setattr(selection, "choose_bonafide", choose)
+    assert more_speech._chosen(plan, 2, frozenset()) == {"clip": "wave"}
+    errors[0] = ValueError("no such file")
+    with pytest.raises(ValueError, match="no such file"):
+        more_speech._chosen(plan, 2, frozenset())
+
+
 def test_further_recordings_repeat(train, more):
     again, _ = more_speech.more_bonafide(train, 0, PLAN, times=1)
     assert all(np.array_equal(a, b) for a, b in zip(more[0], again, strict=True))

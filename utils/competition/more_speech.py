@@ -61,6 +61,6 @@ def _chosen(
         everything = replace(plan, bonafide=((source, group, None),))
         try:
             chosen |= selection.choose_bonafide("train", wanted, [], known)
-        except ValueError:
+        except selection.TooFewError:
             chosen |= selection.choose_bonafide("train", everything, [], known)
     return chosen

@@ -55,6 +55,10 @@ class Clip:
         return hashlib.md5(f"{SEED}/{asdict(self)}".encode()).hexdigest() + ".wav"
 
 
+class TooFewError(ValueError):
+    """A source has fewer usable recordings than a plan wants."""
+
+
 def drawn_s(rng: np.random.Generator) -> float:
     """The length that a clip is made for, in s, alike for both classes."""
     return min(rng.lognormal(np.log(MEDIAN_S), SPREAD), JOINED_S)
@@ -68,7 +72,7 @@ def choose_bonafide(
     After trimming, each recording would be `plan.seconds` long; none occurs twice. Where a speaker
     has more recordings than wanted, some are joined to longer clips (`_joined`). Those `without`,
     as (source, key), are passed over. What is skipped is appended to `skipped` as (source, key,
-    reason). Raises ValueError if a source has too few.
+    reason). Raises TooFewError if a source has too few.
     """
     chosen: dict[Clip, tuple[np.ndarray, int]] = {}
     seen: set[bytes] = set()
@@ -85,7 +89,8 @@ def choose_bonafide(
         ]
         usable = _usable_of(own, plan.seconds, seen, wanted and SPARE * wanted, skipped)
         if wanted and len(usable) < wanted:
-            raise ValueError(f"{source} {group or ''}: only {len(usable)} of {wanted} usable clips")
+            found = f"only {len(usable)} of {wanted} usable clips"
+            raise TooFewError(f"{source} {group or ''}: {found}")
         rng = parallel.seeded_rng(SEED, split, source, group or "")
         for parts in _joined(usable, wanted or len(usable), rng):
             recording = parts[0][0]

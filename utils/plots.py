@@ -1,13 +1,17 @@
-"""One style for all figures: Okabe and Ito's colours, safe for colour-blind readers, and units."""
+"""One style for all figures: colours that colour-blind readers tell apart, and units.
+
+Okabe and Ito's colours, two of them darker: a test simulates three kinds of colour blindness.
+"""
 
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.transforms import Bbox
 
-BONAFIDE, SPOOF, TEST, GREY = "#0072B2", "#D55E00", "#009E73", "#777777"
-OURS, PUBLISHED = "black", "#E69F00"  # what was measured here, and what others published
-BETTER, WORSE = "#56B4E9", "#CC79A7"  # of differences beyond their interval
+BONAFIDE, SPOOF, TEST, GREY = "#0072B2", "#D55E00", "#005030", "#777777"
+OURS, PUBLISHED = "#000000", "#E69F00"  # what was measured here, and what others published
+BETTER, WORSE, UNTOLD = "#56B4E9", "#A038A8", "#BBBBBB"  # differences beyond, or within, intervals
 NAMES = {1: "bona fide", 0: "spoof"}
 COLOURS = {1: BONAFIDE, 0: SPOOF}
 
@@ -72,9 +76,52 @@ def intervals(axis, table, colour: str = OURS, floor: float | None = None) -> No
     ]
     axis.errorbar(table["value"], y, xerr=errors, fmt="o", color=colour, capsize=3)
     axis.set_yticks(y, table.index)
+    axis.set_ylim(-0.6, len(table) - 0.4)
     if floor is not None:
         axis.axvline(floor, color=GREY, linestyle="--", label=f"all called bona fide: {floor:.3f}")
         axis.legend(loc="lower right")
+
+
+def name_points(axis, x, y, names, size: float = 9) -> None:
+    """Write the name of each point beside it, where it covers no point and no other name.
+
+    A name that has to go further has a thin line to its point. Set the limits of the axis before.
+    """
+    axis.figure.draw_without_rendering()  # settles the layout
+    points = axis.transData.transform(np.column_stack([x, y]))
+    taken = [Bbox.from_extents(*point - 5, *point + 5) for point in points]
+    for i in np.argsort(x)[::-1]:  # from the right: the first choice is right of a point
+        point, place, name = points[i], (x[i], y[i]), names[i]
+        text = axis.annotate(name, place, fontsize=size)
+        box = _free(point, text.get_window_extent().size, taken, axis.bbox)
+        text.remove()
+        taken.append(box)
+        left, low, right, high = box.extents - np.tile(point, 2)
+        far = np.hypot(max(left, -right, 0), max(low, -high, 0)) > 12
+        line = {"arrowstyle": "-", "color": GREY, "lw": 0.7, "shrinkA": 0, "shrinkB": 3}
+        axis.annotate(
+            name,
+            place,
+            np.array([left + right, low + high]) / 2 * 72 / axis.figure.dpi,
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            fontsize=size,
+            arrowprops=line if far else None,
+        )
+
+
+def _free(point, size, taken: list[Bbox], inside: Bbox) -> Bbox:
+    """The nearest free box of a size around a point; in pixels. A full axis has the last one."""
+    half = np.asarray(size) / 2
+    for gap in range(8, 160, 8):
+        for angle in np.radians([0, 180, 90, 270, 45, 315, 135, 225, 20, 340, 160, 200, 70, 290]):
+            centre = point + np.array([np.cos(angle), np.sin(angle)]) * (half + gap)
+            box = Bbox.from_extents(*centre - half, *centre + half)
+            within = np.all(box.min >= inside.min) and np.all(box.max <= inside.max)
+            if within and not any(box.overlaps(other) for other in taken):
+                return box
+    return box
 
 
 def waterfall(axis, steps) -> None:
@@ -88,12 +135,13 @@ def waterfall(axis, steps) -> None:
     """
     y = np.arange(len(steps))[::-1]
     start, low, high = (steps[name].to_numpy() for name in ("start", "low", "high"))
-    colour = np.where(high < 0, BETTER, np.where(low > 0, WORSE, "#BBBBBB"))
+    colour = np.where(high < 0, BETTER, np.where(low > 0, WORSE, UNTOLD))
     axis.barh(y, steps["end"] - start, left=start, height=0.7, color=colour)
     axis.hlines(y, start + low, start + high, color="black", lw=1)
     axis.plot(steps["end"], y, "k|", ms=11, mew=2.5)
     axis.axvline(start[0], color=GREY, ls=":")
     axis.set_yticks(y, steps.index)
+    axis.use_sticky_edges = False  # else a bar that ends a panel has no margin
     axis.margins(x=0.06)
     axis.grid(axis="y", visible=False)
 
@@ -116,7 +164,8 @@ def error_map(run, table, protocols: list[str], title: str, name: str = "errors"
         bar = {"label": "error rate"}
         sns.heatmap(rates, ax=axis, cbar=kind == "bona fide", cbar_kws=bar, **options)
         axis.set(xlabel="", ylabel="", title=titles[kind])
-        axis.tick_params(axis="x", rotation=20)
+        axis.set_xticks(axis.get_xticks(), axis.get_xticklabels(), rotation=20, ha="right")
+        axis.grid(False)
     fig.suptitle(title, fontsize=10)
     save(run, name)
 

@@ -64,3 +64,19 @@ def test_a_timeline_is_a_png_and_names_what_is_flagged_once():
     p = np.array([0.9, 0.1, np.nan, 0.8])
     plots.timeline(buffer, wave, 8000, p, 0.5, 0.5, [(0.5, 1.0), (1.5, 2.5)], "costs $5 and $6.wav")
     assert buffer.getvalue().startswith(b"\x89PNG")
+
+
+def test_names_of_points_cover_no_name_and_no_point(axis):
+    x, y = [1.0, 1.01, 1.02, 1.02, 3.0], [1.0, 1.01, 1.0, 1.02, 2.0]
+    axis.plot(x, y, "o")
+    axis.set(xlim=(0.5, 3.5), ylim=(0.5, 2.5))
+    plots.name_points(axis, x, y, ["first", "second", "third", "a fourth one", "far away"])
+    axis.figure.draw_without_rendering()
+    assert [text.get_text() for text in axis.texts][0] == "far away"  # from the right
+    points = axis.transData.transform(np.transpose([x, y]))
+    boxes = [matplotlib.text.Text.get_window_extent(text) for text in axis.texts]
+    for i, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[:i])
+        assert axis.bbox.x0 <= box.x0 and box.x1 <= axis.bbox.x1
+        assert not any(box.contains(*point) for point in points)
+    assert not axis.texts[0].arrow_patch and any(text.arrow_patch for text in axis.texts)

@@ -258,7 +258,7 @@ def figure(run, rows: pd.DataFrame, sections: dict[str, list[str]], name="ablati
         part = eer[(eer["protocol"] == protocol) & eer["condition"].isin(list(y))]
         height = part["condition"].map(y)
         better, worse = part["delta_high"] < 0, part["delta_low"] > 0
-        colour = np.where(better, plots.BETTER, np.where(worse, plots.WORSE, "black"))
+        colour = np.where(better, plots.BETTER, np.where(worse, plots.WORSE, plots.OURS))
         axis.hlines(height, part["delta_low"], part["delta_high"], color=plots.GREY, lw=1.5)
         axis.scatter(part["delta"], height, c=colour, s=22, zorder=3)
         axis.axvline(0, color=plots.GREY, lw=1)
@@ -272,7 +272,7 @@ def figure(run, rows: pd.DataFrame, sections: dict[str, list[str]], name="ablati
     beyond = ((eer["delta_high"] < 0) | (eer["delta_low"] > 0)).sum()
     fig.suptitle(
         f"{beyond} of {len(eer)} differences have a 95 % interval that excludes 0 "
-        "(blue better, pink worse)",
+        "(blue better, purple worse)",
         fontsize=11,
     )
     plots.save(run, name)

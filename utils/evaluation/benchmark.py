@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from utils import metrics, parallel
+from utils import metrics, parallel, plots
 from utils.audio import dsp
 from utils.audio.dsp import RATE
 from utils.models import encoders, finetune, frozen_features, inference
@@ -196,15 +196,12 @@ def matrix_speed(
 
 
 def plot_cost(axis, names, speed, f1, colour: str) -> None:
-    """F1 against speed (on a logarithmic scale), each point with its name to the right."""
+    """F1 against speed (on a logarithmic scale), each point with its name."""
     axis.semilogx(speed, f1, "o", color=colour)
-    least = 0.055 * (np.ptp(f1) or 1)  # between two names, so that they stay legible
-    place = -np.inf
-    for x, y, name in sorted(zip(speed, f1, names, strict=True), key=lambda point: point[1]):
-        place = max(y, place + least)
-        axis.text(x * 1.15, place, name, fontsize=9, va="center")
-    axis.set_xlim(min(speed) / 1.4, max(speed) * 15)
+    axis.set_xlim(min(speed) / 1.7, max(speed) * 5)
+    axis.margins(y=0.1)
     axis.set_ylabel("F1 of bona fide")
+    plots.name_points(axis, list(speed), list(f1), list(names))
 
 
 def machine() -> str:

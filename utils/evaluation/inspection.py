@@ -169,20 +169,20 @@ def breakdown(by: dict[str, pd.Series], label, decisions, least: int = 5) -> pd.
 
 
 def plot_breakdown(axis, table: pd.DataFrame) -> None:
-    """Rows of `breakdown` of one condition: bona fide and spoof in two colours, clips counted."""
+    """Rows of `breakdown` of one condition: two colours and markers by class, clips counted."""
     values = list(dict.fromkeys(table["value"]))
     names, height = [], {value: len(values) - i for i, value in enumerate(values)}
     for value in values:
         counts = table[table["value"] == value].set_index("class")["clips"]
         names.append(f"{value} ({' + '.join(str(n) for n in counts.sort_index())})")
-    for one, shift in ((1, 0.15), (0, -0.15)):
+    for one, shift, marker in ((1, 0.15, "o"), (0, -0.15, "s")):
         rows = table[table["class"] == plots.NAMES[one]]
         errors = [rows["right"] - rows["right_low"], rows["right_high"] - rows["right"]]
         axis.errorbar(
             rows["right"],
             rows["value"].map(height) + shift,
             xerr=np.maximum(errors, 0),
-            fmt="o",
+            fmt=marker,
             ms=4,
             color=plots.COLOURS[one],
             capsize=2,
@@ -269,9 +269,9 @@ def plot_quarters(top, bottom, wave: np.ndarray, rows: pd.DataFrame, spans, titl
     """Spectrogram above, what each quarter of a second adds below; spoofed spans shaded."""
     plots.spectrogram(top, wave, dsp.RATE, title)
     edges = [*rows["start_s"], rows["end_s"].iloc[-1]]
-    bottom.stairs(rows["added"], edges, fill=True, baseline=0, color=plots.BONAFIDE, alpha=0.7)
-    bottom.axhline(0, color=plots.GREY, lw=1)
     for start, end in spans:
-        bottom.axvspan(start, min(end, edges[-1]), color=plots.SPOOF, alpha=0.25, lw=0)
+        bottom.axvspan(start, min(end, edges[-1]), color=plots.SPOOF, alpha=0.25, lw=0, zorder=0)
+    bottom.stairs(rows["added"], edges, fill=True, baseline=0, color=plots.BONAFIDE)
+    bottom.axhline(0, color=plots.GREY, lw=1)
     top.set(xlabel="")
     bottom.set(xlabel="time (s); shaded: the spoofed part", xlim=(0, edges[-1]))

@@ -1,7 +1,7 @@
 """What it costs to score files: the command's way, the same in PyTorch, and a published way.
 
 All go from files to rows by `batch_scoring.score_files`: decoding, resampling and the model. They
-run in turn, in processes of their own.
+run in turn, in processes of their own. `alone` is for notebook 08, which times models on waves.
 """
 
 import time
@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 import psutil
 
+from utils.audio import dsp
 from utils.detector import scoring
 from utils.detector.batch import batch_scoring
-from utils.detector.detector import FOLDER
+from utils.detector.detector import FOLDER, RATE, Detector
 
 COMMAND, PYTORCH, STOCK = "released, ONNX Runtime", "released, PyTorch", "stock Whisper classifier"
 
@@ -78,6 +79,27 @@ def compare(files: list[Path], seconds: float, rounds: int, processes: int) -> p
                 }
             )
     return pd.DataFrame(rows)
+
+
+class Alone:
+    """The released detector as an engine of `evaluation.benchmark`."""
+
+    def __init__(self, folder: str, parameters: int):
+        self.released, self.parameters = Detector(Path(folder)), parameters
+
+    def scores(self, waves: list[np.ndarray]) -> np.ndarray:
+        """Log-odds of bona fide of 8 kHz waves, float64 (N,)."""
+        waves = [dsp.resample(wave, dsp.RATE, RATE) for wave in waves]
+        return np.array([self.released.logit(wave) for wave in waves])
+
+
+def alone() -> list:
+    """Opener of the released detector for `evaluation.benchmark.cost_alone`."""
+    import onnx  # here: the process that is measured does without
+
+    encoders = onnx.load(FOLDER / "encoders.onnx").graph.initializer
+    weights = [2 * len(head.weight) for head in Detector().heads.values()]
+    return [(Alone, (str(FOLDER), sum(int(np.prod(x.dims)) for x in encoders) + sum(weights)))]
 
 
 def _cpu_s() -> float:

@@ -148,6 +148,16 @@ def submitted_clips() -> tuple[int, int]:
     return round(bonafide * row["recall"]), round(spoofs * row["false_acceptance"])
 
 
+def detector_cost() -> str:
+    """What the released detector costs with one thread; that it is not timed, where it is not."""
+    table = read("mini/hardware", index_col="model")
+    if "detector" not in table.index:
+        return "is not timed in this run"
+    row = table.loc["detector"]
+    pace, memory = f"{row['times_real_time']:.1f}", f"{row['peak_ram_gb']:.1f}"
+    return f"scores {pace} seconds of audio per second and holds {memory} GB"
+
+
 def above_floor(table: str, prior: float) -> str:
     """ "2 of 12": models and votes of a table of mini whose F1 is beyond the floor."""
     low = read(f"mini/{table}")["f1_low"]
@@ -232,6 +242,7 @@ VALUES = {
     "submitted_bonafide": lambda: str(sum(submitted_clips())),
     "submitted_spoofs": lambda: str(submitted_clips()[1]),
     "submitted_called": lambda: f"{sum(submitted_clips()) / sum(test_counts()):.2f}",
+    "detector_cost": detector_cost,
     "oof_above_floor": lambda: above_floor("oof_results", vote()["training_prior"]),
     "test_above_floor": lambda: above_floor("results", test_prior()),
     "hardest_spoof": lambda: extreme("spoof", hardest=True),

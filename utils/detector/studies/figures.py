@@ -15,12 +15,12 @@ RATES = np.array([0.01, 0.02, 0.05, 0.1, 0.2, 0.4])  # ticks of a DET curve
 FEWEST = 0.002  # rates below it are drawn as it
 
 
-def parts(table: pd.DataFrame) -> dict[str, tuple[pd.Series, str]]:
-    """Name → (which bona fide clips, colour): of demo pages, and of people."""
-    bonafide = table["label"] == 1
+def parts(table: pd.DataFrame) -> dict[str, tuple[pd.Series, dict]]:
+    """Name → (which bona fide clips, look of their line): of demo pages, and of people."""
+    bonafide, look = table["label"] == 1, {"color": plots.BONAFIDE}
     return {
-        "bona fide, demo pages": (bonafide & (table["kind"] == "page"), plots.TEST),
-        "bona fide, people": (bonafide & (table["kind"] == "plain"), plots.BONAFIDE),
+        "bona fide, demo pages": (bonafide & (table["kind"] == "page"), look | {"ls": ":"}),
+        "bona fide, people": (bonafide & (table["kind"] == "plain"), look),
     }
 
 
@@ -32,17 +32,17 @@ def det(run: Path, table: pd.DataFrame, threshold: float) -> None:
     label = f"spoof ({len(spoof)})"
     shape = {"density": True, "histtype": "step", "lw": 2}
     right.hist(spoof.clip(-8, 8), bins, color=plots.SPOOF, label=label, **shape)
-    for name, (rows, colour) in parts(table).items():
+    for name, (rows, look) in parts(table).items():
         own = table.loc[rows, "score"].to_numpy()
         if not len(own):
             continue
         alarms = np.array([(own <= edge).mean() for edge in edges]).clip(FEWEST, 1 - FEWEST)
         misses = np.array([(spoof > edge).mean() for edge in edges]).clip(FEWEST, 1 - FEWEST)
-        left.plot(norm.ppf(alarms), norm.ppf(misses), color=colour, label=name)
+        left.plot(norm.ppf(alarms), norm.ppf(misses), label=name, lw=2, **look)
         at = [np.mean(own <= logit(threshold)), np.mean(spoof > logit(threshold))]
-        left.plot(*norm.ppf(np.clip(at, FEWEST, 1 - FEWEST)), "*", color=colour, ms=12)
+        left.plot(*norm.ppf(np.clip(at, FEWEST, 1 - FEWEST)), "*", color=plots.BONAFIDE, ms=12)
         name = f"{name} ({len(own)})"
-        right.hist(own.clip(-8, 8), bins, color=colour, label=name, **shape)
+        right.hist(own.clip(-8, 8), bins, label=name, **look, **shape)
     for set_ticks in (left.set_xticks, left.set_yticks):
         set_ticks(norm.ppf(RATES), [f"{rate:.0%}" for rate in RATES])
     limits = norm.ppf([0.008, 0.5])
@@ -50,7 +50,8 @@ def det(run: Path, table: pd.DataFrame, threshold: float) -> None:
     left.set_title("Fewer false alarms cost more misses\n(DET; star: released threshold)")
     left.legend(fontsize=9)
     right.axvline(logit(threshold), color="black", ls="--", label="released threshold")
-    right.set(title="Scores of owners left out", xlabel="log-odds of bona fide", ylabel="density")
+    right.set(title="Spoofs lie lower, and overlap", xlabel="log-odds of bona fide")
+    right.set(ylabel="density of clips of owners left out")
     right.legend(fontsize=8)
     plots.save(run, "det")
 
@@ -70,12 +71,13 @@ def learning(run: Path, curve: pd.DataFrame) -> tuple[float, float]:
     fig, axis = plt.subplots(figsize=(8, 3.6))
     ends = np.array([curve["owners"].min(), 4 * curve["owners"].max()])
     lines = {}
-    for name, colour in (("line", plots.BONAFIDE), ("RBF likeness", plots.SPOOF)):
+    looks = {"line": ("o", "-", plots.OURS), "RBF likeness": ("^", "--", plots.GREY)}
+    for name, (marker, line, colour) in looks.items():
         rows = curve[curve["model"] == name]
         slope, start = lines[name] = np.polyfit(np.log2(rows["owners"]), rows["eer"], 1)
         label = f"{name}: {slope:+.3f} with each doubling"
-        axis.plot(rows["owners"], rows["eer"], "o", color=colour, label=label)
-        axis.plot(ends, start + slope * np.log2(ends), ls="--", color=colour, lw=1)
+        axis.plot(rows["owners"], rows["eer"], marker, color=colour, label=label)
+        axis.plot(ends, start + slope * np.log2(ends), ls=line, color=colour, lw=1)
     axis.set_xscale("log", base=2)
     ticks = [25, 50, 100, 200, 400, 800, 1600]
     axis.set_xticks(ticks, ticks)
@@ -96,6 +98,9 @@ def audit(run: Path, table: pd.DataFrame) -> None:
         axis.axvline(0.5, color=plots.GREY, ls="--")
         axis.set_title(f"{stage} the chain ({rows['clips'].iloc[0]:.0f} clips)")
         axis.set_xlabel("AUC of packaging alone (0.5: a coin)")
+    told = table[table["feature_group"] == "all features"].set_index("stage")["auc"]
+    numbers = ", ".join(f"{auc:.2f} {stage}" for stage, auc in told.items())
+    fig.suptitle(f"What packaging alone reveals: AUC {numbers} the chain", fontsize=12)
     plots.save(run, "audit")
 
 
@@ -104,19 +109,19 @@ def calibration(run: Path, curve: pd.DataFrame, ece: float, table: pd.DataFrame,
     fig, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8))
     left.plot([0, 1], [0, 1], color=plots.GREY, ls="--", label="perfect")
     name = f"owners left out, ECE {ece:.3f}"
-    left.plot(curve["stated"], curve["bonafide"], "o-", color=plots.BONAFIDE, label=name)
+    left.plot(curve["stated"], curve["bonafide"], "o-", color=plots.OURS, label=name)
     left.set(title="The probability means what it says", xlabel="stated probability of bona fide")
     left.set(ylabel="share that is bona fide")
     left.legend()
     grid = np.linspace(0.02, 0.98, 97)
     p, spoof = expit(table["score"].to_numpy()), (table["label"] == 0).to_numpy()
     missed = [(p[spoof] > value).mean() for value in grid]
-    right.plot(grid, missed, color=plots.SPOOF, label="spoofs missed")
-    for name, (rows, colour) in parts(table).items():
+    right.plot(grid, missed, color=plots.SPOOF, ls="-.", label="spoofs missed")
+    for name, (rows, look) in parts(table).items():
         called = [(p[rows] <= value).mean() for value in grid] if rows.any() else []
-        right.plot(grid[: len(called)], called, color=colour, label=f"{name}, called spoof")
+        right.plot(grid[: len(called)], called, label=f"{name}, called spoof", **look)
     right.axvline(threshold, color="black", ls="--", label="released")
-    right.set(title="Errors against the threshold", xlabel="threshold on p(bona fide)")
+    right.set(title="A lower threshold misses more spoofs", xlabel="threshold on p(bona fide)")
     right.set(ylabel="share of clips")
     right.legend(fontsize=9, frameon=True, framealpha=1, loc="upper center")
     plots.save(run, "calibration")
@@ -128,33 +133,43 @@ def errors(run: Path, by_family: pd.DataFrame, by_language: pd.DataFrame) -> Non
     rows = by_family.sort_values("errors")
     names = [f"{row.group} ({row.clips})" for row in rows.itertuples()]
     left.barh(names, rows["errors"], color=[plots.COLOURS[label] for label in rows["label"]])
-    left.set(title="By family of systems (clips)", xlabel="decided wrongly")
+    worst = rows["group"].iloc[-1]
+    left.set(title=f"By family (clips): {worst} is hardest", xlabel="share decided wrongly")
     sizes = by_language.groupby("group")["clips"].sum().sort_values().tail(16)
-    place = np.arange(len(sizes))
-    for label, shift in ((1, 0.2), (0, -0.2)):
+    for label, marker, shift in ((1, "o", 0.12), (0, "s", -0.12)):
         own = by_language[by_language["label"] == label].set_index("group")["errors"]
-        values = own.reindex(sizes.index)
-        right.barh(place + shift, values, 0.4, color=plots.COLOURS[label], label=plots.NAMES[label])
-    right.set_yticks(place, [f"{name} ({count})" for name, count in sizes.items()])
-    right.set(title="By language (clips)", xlabel="decided wrongly")
+        look = {"color": plots.COLOURS[label], "label": plots.NAMES[label]}
+        right.plot(own.reindex(sizes.index), np.arange(len(sizes)) + shift, marker, **look)
+    right.set_yticks(range(len(sizes)), [f"{name} ({n})" for name, n in sizes.items()])
+    right.set(title="By language (clips)", xlabel="share decided wrongly")
     right.legend()
     plots.save(run, "errors")
 
 
 def systems(run: Path, table: pd.DataFrame) -> None:
-    """A map: the mean statistics of each system on two principal components."""
+    """Maps: the mean statistics of each system on two principal components, a map per family."""
     families = results.families(table.index.to_series(), table["label"])
-    fig, axis = plt.subplots(figsize=(8, 5))
-    colours = iter(plt.get_cmap("tab10").colors)
-    for name, rows in table.groupby(families):
-        own = name == "bona fide"
-        style = {"s": 120, "marker": "*", "color": "black", "zorder": 3}
-        if not own:
-            style = {"s": 16, "color": next(colours)}
-        axis.scatter(rows["x"], rows["y"], label=f"{name} ({len(rows)})", **style)
-    axis.set(title="Systems lie on all sides of recordings", xlabel="first principal component")
-    axis.set(ylabel="second")
-    axis.legend(fontsize=8, ncols=2)
+    bonafide = table[table["label"] == 1]
+    names = [name for name in families.unique() if name != "bona fide"]
+    columns = 3
+    fig, axes = plt.subplots(
+        -(-len(names) // columns), columns, figsize=(9, 7), sharex=True, sharey=True, squeeze=False
+    )
+    for axis, name in zip(axes.flat, sorted(names), strict=False):
+        own = table[families == name]
+        axis.scatter(table["x"], table["y"], s=4, color=plots.UNTOLD)
+        axis.scatter(own["x"], own["y"], s=10, color=plots.SPOOF)
+        axis.scatter(bonafide["x"], bonafide["y"], s=90, color=plots.BONAFIDE, marker="*")
+        axis.set_title(f"{name} ({len(own)})", fontsize=10)
+    for axis in axes.flat[len(names) :]:
+        axis.axis("off")
+    fig.supxlabel("first principal component", fontsize=11)
+    fig.supylabel("second", fontsize=11)
+    fig.suptitle(
+        "Spoofs of most families lie on both sides of recordings\n"
+        "(points: the family, grey: all systems; stars: people, and bona fide clips of demo pages)",
+        fontsize=11,
+    )
     plots.save(run, "systems")
 
 
@@ -163,13 +178,13 @@ def robustness(run: Path, table: pd.DataFrame) -> None:
     order = table.sort_values("eer", ascending=False)
     fig, axis = plt.subplots(figsize=(9, 6))
     columns = {"eer": "value", "eer_low": "low", "eer_high": "high"}
-    plots.intervals(axis, order.rename(columns=columns), plots.SPOOF)
+    plots.intervals(axis, order.rename(columns=columns))
     first = table.loc["as it is", "eer"]
     axis.axvline(first, color="black", ls="--", lw=1, label=f"as it is: {first:.3f}")
     worst = order.index[0]
     axis.set(
         xlabel="EER on owners left out (95 % over owners)",
-        title=f"{worst[0].upper()}{worst[1:]} costs most",
+        title=f"What costs most: {worst}",
     )
     axis.legend(loc="lower right")
     plots.save(run, "robustness")

@@ -146,16 +146,31 @@ def dense(block: nn.Sequential, x: torch.Tensor, segments: Segments) -> torch.Te
     """A dense block of CAM++, (B, frames, D) → (B, frames, D + 32 · layers), by matrix products.
 
     They are the same sums as those of `campplus.DenseLayer`, which 8 bits and few nodes make fast.
+    What layers add is not joined to the wide input before the end: each time would copy all of it.
     """
+    width, added = block[0].linear1.in_channels, []
     for layer in block:
         mask, (scale, shift) = layer.cam_layer, affine(layer.nonlinear2.batchnorm)
+        times, plus = affine(layer.nonlinear1.batchnorm)
         weight = layer.linear1.weight[:, :, 0].T * scale
-        h = F.relu(F.relu(normalised(layer.nonlinear1, x)) @ weight + shift)
+        h = F.relu(x * times[:width] + plus[:width]) @ weight[:width] + shift
+        if added:
+            new = torch.cat(added, dim=2)
+            h = h + F.relu(new * times[width:] + plus[width:]) @ weight[width:]
+        h = F.relu(h)
         gate = F.relu(linear(mask.linear1, segments.context @ h))
         gate = torch.sigmoid(linear(mask.linear2, gate))
-        new = mask.linear_local(h.transpose(1, 2)).transpose(1, 2)
-        x = torch.cat([x, new * gate[:, segments.of]], dim=2)
-    return x
+        added.append(neighbours(mask.linear_local, h) * gate[:, segments.of])
+    return torch.cat([x, *added], dim=2)
+
+
+def neighbours(layer: nn.Conv1d, x: torch.Tensor) -> torch.Tensor:
+    """A convolution over three frames that lie `dilation` apart: (B, frames, D) → the same."""
+    apart, width = layer.dilation[0], layer.out_channels
+    products = x @ layer.weight.permute(1, 2, 0).flatten(1)  # with each of the three taps
+    earlier, same, later = products.split(width, dim=2)
+    earlier = F.pad(earlier, (0, 0, apart, -apart))
+    return earlier + same + F.pad(later, (0, 0, -apart, apart))
 
 
 def projected(unit: nn.Module, x: torch.Tensor) -> torch.Tensor:

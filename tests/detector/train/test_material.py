@@ -36,6 +36,13 @@ def test_clips_with_a_label_are_read_with_owner_corpus_and_original(folder):
     assert clips["native_hz"].tolist() == [22050] * 3
 
 
+def test_recordings_whose_bandwidth_was_extended_are_neither_class(folder):
+    meta = pd.read_csv(folder / "meta.csv", keep_default_na=False)
+    meta.loc[1, "system"] = "bwe:NVSR"
+    meta.to_csv(folder / "meta.csv", index=False)
+    assert material.read_clips(folder)["label"].tolist() == [1, 1]
+
+
 def test_an_owner_that_is_reserved_for_evaluation_never_trains(folder):
     meta = pd.read_csv(folder / "meta.csv")
     meta.loc[1, "repo"] = "Rhasspy/larynx"

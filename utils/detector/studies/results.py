@@ -21,7 +21,7 @@ REPEATS = 1000  # bootstrap draws, of owners
 BASE_RATES = (1 / 2, 1 / 10, 1 / 100, 1 / 1000)  # share of fakes among what is scored
 FAMILIES = {  # what names of systems look like, the first that fits counts
     "partly fake": r"partial|edit|inpaint|infill|ssr-speech|voicecraft|fluentspeech",
-    "vocoder": r"vocoder|vocod|gan\b|hifi|wavenet|wavern|waveglow|lpcnet|diffwave|wavegrad|bwe"
+    "vocoder": r"vocoder|vocod|gan\b|hifi|wavenet|wavern|waveglow|lpcnet|diffwave|wavegrad"
     r"|bigvgan|vocos|griffin|codec|units",
     "voice conversion": r"\bvc\b|vc$|vcc20|voicemixer|blow|conver|rvc|sovits|so-vits|autovc"
     r"|freevc|knn|seed-?vc|starga",

@@ -33,13 +33,16 @@ CORPORA = {  # recordings that many owners show → what their paths and systems
 def read_clips(folder: Path) -> pd.DataFrame:
     """Clips with a label of a folder that `sources.demo_pages` wrote, sorted by id.
 
+    Recordings whose bandwidth was extended are left out: below 4 kHz they are what was recorded.
+
     Columns: id, path, owner, repo, system, language, label (1 bona fide, 0 spoof), kind (page,
     plain), corpus ("" for none of `CORPORA`), suffix of the original file, and `native_…`, what
     that was like (NaN where it is not known). Raises ContractError if an owner is reserved for
     evaluation.
     """
     meta = pd.read_csv(folder / "meta.csv", keep_default_na=False)
-    meta = meta[meta["label"] != ""].sort_values("id", ignore_index=True)
+    extended = meta["system"].str.startswith("bwe:")  # recordings, up to where they are extended
+    meta = meta[(meta["label"] != "") & ~extended].sort_values("id", ignore_index=True)
     reserved = sorted({repo for repo in set(meta["repo"]) if contracts.is_reserved(repo)})
     if reserved:
         raise contracts.ContractError(f"{folder}: reserved for evaluation: {', '.join(reserved)}")

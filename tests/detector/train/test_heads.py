@@ -53,7 +53,7 @@ def test_clips_of_a_negative_fold_do_not_train(clips):
 
 
 def test_the_line_is_that_of_a_library(clips):
-    """Newton's method on products finds what scikit-learn finds on the statistics themselves."""
+    """On statistics as they are: standardised inside, and a line on what they were before."""
     x, label, owner = clips
     moved = (x * np.linspace(1, 100, 20) + np.arange(20)).astype(np.float32)
     weight = heads.clip_weights(owner, label)

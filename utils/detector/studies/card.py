@@ -12,7 +12,7 @@ import pandas as pd
 from utils import paths
 from utils.detector import detector
 from utils.detector.embedding import NARROW, WIDE
-from utils.detector.studies import card_facts, results
+from utils.detector.studies import card_facts, comparisons, results
 from utils.reference import read, rows
 
 
@@ -41,7 +41,8 @@ def of_release() -> dict:
         "cllr": f"{card['cllr']:.3f}",
         "partly": card["partly_spoofed_recordings"],
         "windows_agree": ", ".join(f"{share:.1%} ({band})" for band, share in agree),
-        "rbf_mb": f"{card['trained_on']['clips'] * statistics * 4 / 1e6:.0f}",
+        "rbf_clips": f"{comparisons.RBF_CLIPS:,}",
+        "rbf_mb": f"{comparisons.RBF_CLIPS * statistics * 4 / 1e6:.0f}",
         "statistics": f"{statistics:,}",
     }
 

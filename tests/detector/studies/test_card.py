@@ -119,8 +119,9 @@ def test_the_noisy_clip_is_the_computers_with_noise_and_small():
 def test_earlier_releases_stand_beside_this_one(monkeypatch):
     external = {"eer": 0.15, "eer_low": 0.1, "eer_high": 0.2, "auc": 0.92}
     external = pd.Series(external | {"clips": 716.0, "owners": 11.0, "ece": 0.06})
-    rows = card_facts.of_releases(external, 883)["release_rows"].splitlines()
-    assert [row.split(" | ")[0] for row in rows] == ["| 67", "| 441", "| 671", "| **883**"]
+    rows = card_facts.of_releases(external, 1337)["release_rows"].splitlines()
+    shown = [row.split(" | ")[0] for row in rows]
+    assert shown == ["| 67", "| 441", "| 671", "| 883", "| **1,337**"]
     assert "0.150 [0.100, 0.200] | 0.920" in rows[-1]
-    monkeypatch.setitem(card_facts.CHANGES, 1128, "more owners")
-    assert len(card_facts.of_releases(external, 1128)["release_rows"].splitlines()) == 5
+    monkeypatch.setitem(card_facts.CHANGES, 2000, "more owners")
+    assert len(card_facts.of_releases(external, 2000)["release_rows"].splitlines()) == 6

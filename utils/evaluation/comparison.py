@@ -30,10 +30,6 @@ CLAIMS = {  # condition of notebook 11 → what the finalist's slides say of it,
     "+ demo pages": "spoofs from outside (demo pages)",
     "+ more bona fide speech": "more bona fide speech",
 }
-GAINS = {  # condition → the row of slides.csv with the gain that they state
-    "+ splice": "splicing (there: mixup)",
-    "15 s instead of 30 s": "15 s cut (there: attention enhancement)",
-}
 REPEATS = 20_000  # with fewer no p-value could survive a correction for 400 comparisons
 
 
@@ -224,7 +220,8 @@ def claims(rows: pd.DataFrame, slides: pd.DataFrame) -> pd.DataFrame:
     delta_high, verdict, sentence.
     """
     gain, f1 = (slides.set_index("system")[name] for name in ("f1_gain", "f1"))
-    gains = {name: gain[system] for name, system in GAINS.items()}
+    splice, cut = gain[["splicing (there: mixup)", "15 s cut (there: attention enhancement)"]]
+    gains = {"+ splice": splice, "15 s instead of 30 s": cut}
     gains["soft vote"] = f1["best vote"] - f1["Whisper small, clips cut at 15 s"]
     test, result = rows.query("protocol == 'test' and metric == 'f1'").set_index("condition"), []
     for name in (name for name in CLAIMS if name in test.index):
@@ -234,8 +231,7 @@ def claims(rows: pd.DataFrame, slides: pd.DataFrame) -> pd.DataFrame:
         row["verdict"] = verdict(low, high, gains.get(name, 0.0))
         theirs = f" (slides {gains[name]:+.3f})" if name in gains else ""
         words = f"{CLAIMS[name]}: {delta:+.3f} [{low:+.3f}, {high:+.3f}]{theirs}"
-        row["sentence"] = f"{words.replace('-0', '−0')}, **{row['verdict']}**"
-        result.append(row)
+        result.append(row | {"sentence": f"{words.replace('-0', '−0')}, **{row['verdict']}**"})
     return pd.DataFrame(result)
 
 

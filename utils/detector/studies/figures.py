@@ -28,10 +28,10 @@ def det(run: Path, table: pd.DataFrame, threshold: float) -> None:
     """Misses against false alarms, and the scores of the classes."""
     fig, (left, right) = plt.subplots(1, 2, figsize=(10, 4))
     spoof = table.loc[table["label"] == 0, "score"].to_numpy()
-    edges, bins = np.quantile(table["score"], np.linspace(0, 1, 400)), np.linspace(-8, 8, 49)
+    edges, bins = np.quantile(table["score"], np.linspace(0, 1, 400)), np.linspace(-14, 14, 57)
     label = f"spoof ({len(spoof)})"
     shape = {"density": True, "histtype": "step", "lw": 2}
-    right.hist(spoof.clip(-8, 8), bins, color=plots.SPOOF, label=label, **shape)
+    right.hist(spoof.clip(-14, 14), bins, color=plots.SPOOF, label=label, **shape)
     for name, (rows, look) in parts(table).items():
         own = table.loc[rows, "score"].to_numpy()
         if not len(own):
@@ -42,7 +42,7 @@ def det(run: Path, table: pd.DataFrame, threshold: float) -> None:
         at = [np.mean(own <= logit(threshold)), np.mean(spoof > logit(threshold))]
         left.plot(*norm.ppf(np.clip(at, FEWEST, 1 - FEWEST)), "*", color=plots.BONAFIDE, ms=12)
         name = f"{name} ({len(own)})"
-        right.hist(own.clip(-8, 8), bins, label=name, **look, **shape)
+        right.hist(own.clip(-14, 14), bins, label=name, **look, **shape)
     for set_ticks in (left.set_xticks, left.set_yticks):
         set_ticks(norm.ppf(RATES), [f"{rate:.0%}" for rate in RATES])
     limits = norm.ppf([0.008, 0.5])
@@ -52,7 +52,8 @@ def det(run: Path, table: pd.DataFrame, threshold: float) -> None:
     right.axvline(logit(threshold), color="black", ls="--", label="released threshold")
     right.set(title="Spoofs lie lower, and overlap", xlabel="log-odds of bona fide")
     right.set(ylabel="density of clips of owners left out")
-    right.legend(fontsize=8)
+    right.set_ylim(top=1.45 * right.get_ylim()[1])  # room for the legend
+    right.legend(fontsize=8, loc="upper left")
     plots.save(run, "det")
 
 
@@ -79,7 +80,7 @@ def learning(run: Path, curve: pd.DataFrame) -> tuple[float, float]:
         axis.plot(rows["owners"], rows["eer"], marker, color=colour, label=label)
         axis.plot(ends, start + slope * np.log2(ends), ls=line, color=colour, lw=1)
     axis.set_xscale("log", base=2)
-    ticks = [25, 50, 100, 200, 400, 800, 1600]
+    ticks = [25 * 2**power for power in range(8)]
     axis.set_xticks(ticks, ticks)
     axis.set(title="Each doubling of owners takes errors away")
     axis.set(xlabel="owners that train (log scale)", ylabel="EER on owners left out")

@@ -118,7 +118,7 @@ def of_studies() -> dict:
         "doubling_rbf": f"{slope['RBF likeness']:+.3f}",
         "last_doubling": f"{of_line.iloc[-1] - of_line.iloc[-2]:+.3f}",
         "corpora": "; ".join(
-            f"{difference(row)} ({name}, {int(row['clips'])} clips)"
+            f"{difference(row)} ({name}, {row['clips']:,.0f} clips)"
             for name, row in corpora.iterrows()
         ),
         "audit_worst": f"{worst['feature_group']} ({worst['auc']:.3f})",
@@ -128,6 +128,8 @@ def of_studies() -> dict:
 def of_recordings() -> dict:
     """Speech and other sounds, conditions of recordings."""
     speech = read("detector/speech")
+    others = speech[speech["sound"] != "speech"]
+    most = others.loc[others["share"].idxmax()]
     of_speech = speech[speech["sound"] == "speech"].set_index("head")["share"]
     robustness = read("detector/robustness", index_col="condition")
     robustness = robustness.sort_values("eer", ascending=False)
@@ -140,7 +142,8 @@ def of_recordings() -> dict:
         "robust_beyond": f"{(changed['delta_low'] > 0).sum()} of {len(changed)}",
         "speech_narrow": f"{of_speech[NARROW]:.1%}",
         "speech_wide": f"{of_speech[WIDE]:.1%}",
-        "no_speech": f"{speech.loc[speech['sound'] != 'speech', 'share'].max():.1%}",
+        "no_speech": f"{most['share']:.1%} of {most['sound']} ({most['head']} head) and at most "
+        f"{others.loc[others['sound'] != most['sound'], 'share'].max():.1%} of any other kind",
         "robust_worst": "; ".join(robustness.index[:3]),
         "noise_misses": f"{robustness.loc[card_facts.NOISE, 'misses']:.0%}",
         "robust_rows": rows(

@@ -39,7 +39,7 @@ CHANGES = {  # owners → what changed
     441: "two linear heads in its place; the encoders are one ONNX file",
     671: "the lowest frequencies are not heard; a line tells whether somebody speaks",
     883: "CAM++ up to its third block; rooms, noise, codecs and quiet files in training",
-    1337: "a weaker penalty; recordings whose bandwidth was extended are left out",
+    1337: "a weaker penalty; clips made by bandwidth extension are left out",
 }
 
 

@@ -62,7 +62,7 @@ def candidates(run: Path, table: pd.DataFrame) -> None:
     fig, axis = plt.subplots(figsize=(9, 2.8))
     names = {"eer": "value", "eer_low": "low", "eer_high": "high"}
     plots.intervals(axis, table.rename(columns=names))
-    axis.set(title="Curves and Whisper add little to a line on CAM++")
+    axis.set(title="A line on both encoders has the fewest errors")
     axis.set(xlabel="EER on owners left out (95 %)")
     plots.save(run, "candidates")
 

@@ -73,7 +73,7 @@ def of_quality() -> dict:
                 name,
                 with_interval(row),
                 f"{row['auc']:.3f}",
-                f"{row['clips']:,.0f} ({row['bonafide']:,.0f}), {row['owners']:.0f}",
+                f"{row['clips']:,.0f} ({row['bonafide']:,.0f}), {row['owners']:,.0f}",
             )
             for name, row in read("detector/quality", index_col="scored").iterrows()
         ),

@@ -158,7 +158,7 @@ def error_rows(found: pd.DataFrame, group: str, order: list[str]) -> list[tuple[
         if not len(some):
             return "–", "–"
         row = some.iloc[0]
-        return f"{row['errors']:.0%}", f"{int(row['clips']):,} ({int(row['owners'])})"
+        return f"{row['errors']:.0%}", f"{int(row['clips']):,} ({int(row['owners']):,})"
 
     return [(name, *side(name, 0), *side(name, 1)) for name in order]
 

@@ -134,8 +134,8 @@ def errors(run: Path, by_family: pd.DataFrame, by_language: pd.DataFrame) -> Non
     rows = by_family.sort_values("errors")
     names = [f"{row.group} ({row.clips})" for row in rows.itertuples()]
     left.barh(names, rows["errors"], color=[plots.COLOURS[label] for label in rows["label"]])
-    worst = rows["group"].iloc[-1]
-    left.set(title=f"By family (clips): {worst} is hardest", xlabel="share decided wrongly")
+    worst = " and ".join(rows["group"].iloc[:-3:-1])
+    left.set(title=f"By family (clips): hardest are {worst}", xlabel="share decided wrongly")
     sizes = by_language.groupby("group")["clips"].sum().sort_values().tail(16)
     for label, marker, shift in ((1, "o", 0.12), (0, "s", -0.12)):
         own = by_language[by_language["label"] == label].set_index("group")["errors"]

@@ -46,5 +46,21 @@ def test_conditioning_is_seeded_and_takes_packaging_away(speechlike):
         for seed in (1, 1, 2)
     )
     assert np.array_equal(one, same) and not np.array_equal(one[:100], other[:100])
-    assert len(one) < len(speechlike) + 0.2 * 8000  # silence is gone
+    assert len(one) < len(speechlike) - 0.1 * 8000  # silence is gone, and a little of the speech
     assert abs(one.mean()) < 1e-3 and -31 < dsp.dbfs(one) < -17
+
+
+def test_both_ends_are_cut_within_the_speech(speechlike):
+    quiet = np.zeros(4000, np.float32)
+    padded = np.concatenate([quiet, speechlike, quiet])
+    ends = []
+    for seed in range(40):
+        heard = channel.heard_part(padded, np.random.default_rng(seed))
+        level = dsp.frames_dbfs(padded[heard])
+        assert min(level[0], level[-1]) > level.max() - 36
+        ends += [heard.start - 4000, len(padded) - 4000 - heard.stop]
+    assert min(ends) >= 0.05 * 8000 and max(ends) <= 0.35 * 8000  # a pause may follow the cut
+    assert np.std(ends) > 300
+    short = speechlike[:4000]
+    heard = channel.heard_part(short, np.random.default_rng(1))
+    assert heard.stop - heard.start >= 3000

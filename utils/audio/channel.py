@@ -9,11 +9,14 @@ import numpy as np
 import soundfile as sf
 from scipy.signal import butter, sosfilt
 
-from utils.audio.dsp import RATE, add_noise, coloured_noise, dbfs, fit_length, resample, trim
+from utils.audio.dsp import RATE, add_noise, coloured_noise, dbfs, fit_length, loud_part, resample
 
 # Noise floor that conditioning adds, in dB under the clip's level, pauses included: from … to.
 # Notebook 02 shows what other values do.
 FLOOR_SNR_DB = (25.0, 50.0)
+
+# What is cut from each end of a clip beyond its silence, in s: from … to, at most a tenth of it.
+CUT_S = (0.05, 0.25)
 
 # Name → (container, subtype) of libsndfile; for AMR (container, encoder) of FFmpeg's libraries.
 CODECS = {
@@ -83,6 +86,21 @@ def lose_packets(wave: np.ndarray, fraction: float, rng: np.random.Generator) ->
     return result
 
 
+def heard_part(wave: np.ndarray, rng: np.random.Generator) -> slice:
+    """Samples of an 8 kHz wave that conditioning keeps: both ends are cut within the speech.
+
+    Synthesised sentences, recordings and joined recordings begin and end in different ways, with
+    other pauses and fades. So silence is cut, then a random time (`CUT_S`) of the speech itself,
+    then what is quiet at the new ends.
+    """
+    loud = loud_part(wave, margin=0)
+    length = min(loud.stop, len(wave)) - loud.start
+    first, last = np.minimum(rng.uniform(*CUT_S, 2) * RATE, length / 10).astype(int)
+    start, stop = loud.start + first, loud.start + length - last
+    heard = loud_part(wave[start:stop], margin=0)
+    return slice(int(start + heard.start), int(min(start + heard.stop, stop)))
+
+
 def condition(
     wave: np.ndarray,
     rate: int,
@@ -90,12 +108,13 @@ def condition(
     codecs: tuple[str, ...],
     loss: float = 0.0,
     strength: float = 1.0,
+    cut: bool = True,
 ) -> tuple[np.ndarray, str]:
     """The chain that clips of both classes pass, so that packaging does not tell them apart.
 
     Recordings and synthesised clips of our sources differ in more than speech. Each step replaces
     one such property by random values from one distribution for all clips: rate (8 kHz); silence at
-    the ends (trimmed to one margin); DC offset and bandwidth (band-pass with random edges); noise
+    the ends (`heard_part`); DC offset and bandwidth (band-pass with random edges); noise
     floor (coloured noise, `FLOOR_SNR_DB`); codec, lost packets and level (random).
 
     Args:
@@ -106,11 +125,13 @@ def condition(
         strength: from 0 (only resampled to 8 kHz and scaled if it would clip) to 1 (all steps).
             At 0.5, level and band edges are half-way, noise is 15 dB weaker and half of the clips
             are coded.
+        cut: False if the ends are cut already.
     Returns (wave at 8 kHz, name of the codec used).
     """
     wave = resample(wave, rate, RATE)
     low, high = rng.uniform(60, 250), rng.uniform(3200, 3800)
-    wave = trim(wave) if strength else wave
+    heard = heard_part(wave, rng) if cut else slice(None)
+    wave = wave[heard] if strength else wave
     slope = rng.uniform(0, 6)
     if strength:
         edges = low * strength + 20 * (1 - strength), high * strength + 3950 * (1 - strength)

@@ -175,11 +175,11 @@ def condition(
     for clip, (wave, rate) in parallel.progress(everything, f"condition {split}"):
         raw = dsp.resample(wave, rate, dsp.RATE)
         try:
-            wave, codec, noise = _transmitted(clip, raw, plan, babble, music)
+            wave, lead, codec, noise = _transmitted(clip, raw, plan, babble, music)
         except dsp.AudioError as error:
             skipped.append((clip.system, clip.made_from, str(error)))
             continue
-        spoofed = spans_after(spans.get(clip.id, []), raw, len(wave) / dsp.RATE)
+        spoofed = spans_after(spans.get(clip.id, []), lead, len(wave) / dsp.RATE)
         row = {"id": clip.id, **asdict(clip), "codec": codec, "noise": noise, "spans": spoofed}
         yield Conditioned(row, wave, raw)
 
@@ -194,22 +194,23 @@ def _music_of(plan: Plan) -> list[np.ndarray]:
 
 def _transmitted(
     clip: Clip, raw: np.ndarray, plan: Plan, babble: dict[str, list], music: list
-) -> tuple[np.ndarray, str, str]:
-    """(wave, codec, kind of background noise) of a clip after the simulated telephone channel.
+) -> tuple[np.ndarray, float, str, str]:
+    """(wave, s cut from its start, codec, background noise) after the simulated telephone channel.
 
     Raises AudioError if the wave is unfit before or after, e.g. silent or shorter than `MIN_S`.
     """
     rng, noise = parallel.seeded_rng(SEED, "condition", clip.id), "none"
-    # trimmed before noise fills the silence at the ends
-    wave = dsp.trim(dsp.check_wave(raw, clip.id))
+    # cut before noise fills the silence at the ends
+    heard = channel.heard_part(dsp.check_wave(raw, clip.id), rng)
+    wave = raw[heard]
     if rng.random() < plan.noisy:
         others = [wave for group in babble if group != clip.group for wave in babble[group]]
         wave, noise = add_background(wave, others, music, rng)
-    wave, codec = channel.condition(wave, dsp.RATE, rng, plan.codecs, plan.loss)
+    wave, codec = channel.condition(wave, dsp.RATE, rng, plan.codecs, plan.loss, cut=False)
     wave = dsp.check_wave(wave[: int(MAX_S * dsp.RATE)], clip.id)
     if len(wave) < MIN_S * dsp.RATE:
         raise dsp.AudioError(f"{clip.id}: {len(wave) / dsp.RATE:.2f} s is under {MIN_S} s")
-    return wave, codec, noise
+    return wave, heard.start / dsp.RATE, codec, noise
 
 
 def write_split(folder: Path, split: str, clips: Iterator[Conditioned]) -> pd.DataFrame:

@@ -34,17 +34,18 @@ def more_bonafide(
         for key in clip.made_from.split(selection.JOIN)
     )
     chosen = sorted(_chosen(plan, times, known).items(), key=lambda pair: pair[0].id)
-    at_8k = {clip: dsp.trim(dsp.resample(*wave, dsp.RATE)) for clip, wave in chosen}
+    at_8k = {clip: dsp.resample(*wave, dsp.RATE) for clip, wave in chosen}
     row_of_group = recorded.reset_index().groupby("group")["index"].first()
     waves, rows = [], []
     for clip, wave in at_8k.items():
         if clip.group not in row_of_group:
             continue
         rng = parallel.seeded_rng(seed, "more real", clip.id)
+        wave = wave[channel.heard_part(wave, rng)]
         if rng.random() < plan.noisy:
             others = [w for other, w in at_8k.items() if other.group != clip.group]
             wave, _ = splicing.add_background(wave, others, [], rng)
-        wave, _ = channel.condition(wave, dsp.RATE, rng, plan.codecs, plan.loss)
+        wave, _ = channel.condition(wave, dsp.RATE, rng, plan.codecs, plan.loss, cut=False)
         wave = wave[: int(selection.MAX_S * dsp.RATE)]
         waves.append(dsp.check_wave(wave.astype(np.float32), clip.id))
         rows.append(row_of_group[clip.group])

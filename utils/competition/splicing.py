@@ -142,12 +142,11 @@ def _spliced_clip(split: str, first: Clip, parts: list[Clip]) -> Clip:
     )
 
 
-def spans_after(spans: list[Span], raw: np.ndarray, seconds: float) -> str:
-    """Spans of the raw clip as JSON [[start, end], …] in the trimmed one, or "" if there are none.
+def spans_after(spans: list[Span], lead: float, seconds: float) -> str:
+    """Spans of the raw clip as JSON [[start, end], …] in the cut one, or "" if there are none.
 
-    `raw`: the wave before trimming, 8 kHz. `seconds`: duration of the trimmed one. All in s.
+    `lead`: what was cut from the start. `seconds`: duration of the cut clip. All in s.
     """
-    lead = dsp.loud_part(raw).start / dsp.RATE
     inside = [
         [round(max(0.0, start - lead), 3), round(min(seconds, end - lead), 3)]
         for start, end in spans

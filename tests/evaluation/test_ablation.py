@@ -166,3 +166,12 @@ def test_fine_tuning_scores_every_protocol_and_keeps_its_models(clips, tmp_path,
     assert len(list((tmp_path / "models").glob("ge2e-1-0-*/done.json"))) == 15
     fewer = ablation.fine_tuned(material, 0, config, tmp_path / "models", ("test",))
     assert set(fewer["tuned"]["protocol"]) == {"test"}
+    half, test = (clips["set"] == "train").sum() // 2, ("test",)
+    halved = ablation.fine_tuned(material, 0, config, tmp_path / "models", test, most=half)
+    nothing = [np.zeros(0, int)] * 8
+    material.further["pages"] = waves[:8], label[:8], nothing, np.full(8, "")
+    more = ablation.fine_tuned(material, 0, config, tmp_path / "models", test, half, ("pages",))
+    tables = [found["tuned"] for found in (fewer, halved, more)]
+    assert all(np.array_equal(table["clip"], tables[0]["clip"]) for table in tables)
+    assert not any(np.allclose(tables[0]["score"], table["score"]) for table in tables[1:])
+    assert not np.allclose(tables[1]["score"], tables[2]["score"])

@@ -13,7 +13,7 @@ import joblib
 import numpy as np
 import pandas as pd
 
-from utils import parallel, paths
+from utils import bootstrap, parallel, paths
 from utils.audio import augmentation, dsp
 from utils.code_digest import code_digest
 from utils.evaluation import leave_out
@@ -260,23 +260,34 @@ def fine_tuned(
     config: finetune.Config,
     folder: Path,
     protocols: tuple[str, ...] = leave_out.PROTOCOLS,
+    most: int = 0,
+    data: tuple[str, ...] = (),
 ) -> dict[str, pd.DataFrame]:
     """Scores (log-odds) of a backbone as notebook 04 fine-tunes it, on clean clips.
 
     `protocols`: those that are scored. A model costs a minute or more, and there are five without
-    families and corpora instead of seventeen.
+    families and corpora instead of seventeen. `most`: at most so many training clips, of whole
+    groups drawn by the seed (0: all). `data`: further ones, keys of `Material.further`.
     Returns tables as `leave_out.score` gives them: `frozen` (the head alone) and `tuned`.
     """
-    clips, ids = material.clips, material.clips["id"].tolist()
-    clean = [False] * len(ids)
-    frozen = frozen_features.compute(config, material.waves, ids, clean, config.backbone)
+    clips = material.clips
+    kept = (clips["set"] != "train").to_numpy(copy=True)
+    kept[~kept] = bootstrap.some_groups(clips.loc[~kept, "group"], most, seed)
+    waves, label, ids, further = list(material.waves), [clips["label"]], list(clips["id"]), []
+    for name in data:
+        more, of_class, *rest = material.further[name]
+        further.append(Added(np.zeros((len(more), 0)), of_class, *rest))
+        waves, label = waves + more, [*label, of_class]
+        ids += [f"{name} {i}" for i in range(len(more))]
+    frozen = frozen_features.compute(config, waves, ids, [False] * len(ids), config.backbone)
     todo, jobs = leave_out.splits(clips, seed, material.folds, family_folds=1), []
-    todo = [split for split in todo if split.protocol in protocols]
-    for number, split in enumerate(todo):
-        fold = np.where(split.trains, 1, np.where(split.scored, 0, -2))
-        table = clips[["id", "label"]].assign(augmentation=0, fold=fold)
-        place = folder / f"{config.backbone}-{config.tuned}-{seed}-{number}"
-        jobs.append((config, 0, table, frozen.folder, place))
+    rows = pd.DataFrame({"id": ids, "label": np.concatenate(label), "augmentation": 0})
+    for number, split in enumerate(todo := [s for s in todo if s.protocol in protocols]):
+        fold = [np.where(split.trains & kept, 1, np.where(split.scored, 0, -2))]
+        fold += [np.where(added.may_train(clips, split), 1, -2) for added in further]
+        table = rows.assign(fold=np.concatenate(fold))
+        place = "-".join([config.backbone, f"{config.tuned}-{seed}-{most}", *data, str(number)])
+        jobs.append((config, 0, table, frozen.folder, folder / place))
     records = parallel.run_in_processes(finetune.run_fold, jobs, f"fine-tune {config.backbone}")
     result = {}
     for kind in ("frozen", "tuned"):

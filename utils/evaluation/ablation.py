@@ -30,7 +30,6 @@ FEATURES = {  # name → (depths of encoders, seconds to which clips are padded,
     "Whisper and CAM++": (BOTH, 0.0),
     "log-mels": ({}, 0.0),  # for the official baseline
 }
-SLOW = ("svm", "cnn", "trees")  # kinds of models that score one fold of each family only
 BACKGROUND_SNR_DB = (6.0, 20.0)
 MUSIC_PROBABILITY = 0.5
 
@@ -207,7 +206,7 @@ def score_condition(
     added: Added | None,
     folds: int = leave_out.FOLDS,
 ) -> pd.DataFrame:
-    """Scores of a condition, as `leave_out.score` gives them."""
+    """Scores of a condition, as `leave_out.score` gives them; of each family, those of one fold."""
     label = clips["label"].to_numpy()
 
     def learn(split: leave_out.Split):
@@ -219,7 +218,7 @@ def score_condition(
         scorer = classifiers.fit(model, x_train, y_train, seed)
         return scorer(x[split.scored]), scorer(x_train[y_train == 1])
 
-    return leave_out.score(clips, seed, learn, folds, family_folds=1 if model in SLOW else None)
+    return leave_out.score(clips, seed, learn, folds, family_folds=1)
 
 
 def _score_once(folder: Path, digest: str, *job) -> pd.DataFrame:

@@ -8,8 +8,8 @@ import pytest
 
 from tests import helpers
 from utils import paths
-from utils.audio import dsp
-from utils.detector import detector, embedding, scoring
+from utils.audio import dsp, reading
+from utils.detector import detector, embedding, page, scoring
 from utils.detector.embedding import NARROW, RATE, WIDE
 
 SHARED = paths.ROOT.parent / "shared" / "demo_pages"
@@ -69,7 +69,7 @@ def test_gain_changes_nothing(toy, opened, gain):
         assert quiet == pytest.approx(loud, abs=1e-3)
 
 
-@pytest.mark.parametrize("seconds", [0.3, 1.5, 2.9, 3.5, 7, 13])
+@pytest.mark.parametrize("seconds", [0.3, 1, 1.5, 2.999, 3, 3.001, 3.5, 4, 6, 7, 13])
 def test_a_clip_and_its_repetition_have_the_same_score(toy, opened, seconds):
     wave = np.resize(np.concatenate([*toy.waves[:8], toy.waves[-1]]), int(seconds * RATE))
     expected = opened.logit(wave)
@@ -93,10 +93,12 @@ def test_pieces_by_hand():
     assert edges == [0, 52000, 104000, 156000]  # three would do, four are a power of two
 
 
-def test_short_waves_are_doubled_until_they_last_3_s():
+def test_short_waves_are_doubled_until_they_last_more_than_3_s():
     wave = np.arange(RATE)
     assert np.array_equal(embedding.filled(wave), np.tile(wave, 4))
-    assert len(embedding.filled(np.ones(3 * RATE))) == 3 * RATE
+    # as long as two of them, which are one piece
+    assert len(embedding.filled(np.ones(3 * RATE))) == 6 * RATE
+    assert len(embedding.filled(np.ones(3 * RATE + 1))) == 3 * RATE + 1
     assert len(embedding.filled(np.ones(0))) == 0
 
 
@@ -307,6 +309,14 @@ def test_gain_and_repetition_do_not_change_what_the_released_detector_says(speec
     expected = opened.probability(wave, RATE)
     for other in (0.01 * wave, 0.1 * wave, np.tile(wave, 2)):
         assert opened.probability(other, RATE) == pytest.approx(expected, abs=0.02)
+
+
+@pytest.mark.parametrize("seconds", [1, 1.5, 2.999, 3, 3.001, 4, 6])
+def test_the_released_detector_says_the_same_of_speech_that_is_played_twice(seconds):
+    opened, spoken = detector.Detector(), reading.read(page.WEB / "examples" / "person.flac", RATE)
+    wave = np.resize(spoken[dsp.between_quiet_ends(spoken, RATE, margin_s=0)], int(seconds * RATE))
+    expected = opened.probability(wave, RATE)
+    assert opened.probability(np.tile(wave, 2), RATE) == pytest.approx(expected, abs=0.03)
 
 
 def test_the_released_detector_ranks_clips_that_it_was_trained_on():

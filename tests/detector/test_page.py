@@ -369,10 +369,14 @@ def in_javascript(library, module: str, expression: str, *arguments):
 
 
 def test_cuts_and_spans_are_those_of_python(library):
-    for samples in (4000, 24000, 48001, 96000, 100003, 400000):
+    for samples in (4000, 24000, 48000, 48001, 96000, 100003, 400000):
         assert in_javascript(library, "scoring.js", "m.pieces(a[0])", samples) == [
             list(cut) for cut in embedding.pieces(samples)
         ]
+        length = in_javascript(
+            library, "scoring.js", "m.filled(new Float32Array(a[0])).length", samples
+        )
+        assert length == len(embedding.filled(np.zeros(samples)))
         cuts = detector.windows(samples)
         assert in_javascript(library, "scoring.js", "m.windows(a[0])", samples) == [
             [cut.start, cut.stop] for cut in cuts

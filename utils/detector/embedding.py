@@ -79,10 +79,10 @@ def pieces(samples: int) -> list[tuple[int, int]]:
 
 
 def filled(wave: np.ndarray) -> np.ndarray:
-    """A wave that is shorter than half of `PIECE_S`, repeated: as long as others, and no silence.
+    """A wave of half of `PIECE_S` or less, repeated: as long as others, and no silence.
 
-    It is doubled until it is long enough, so a clip and its repetition become the same.
+    It is doubled until it is longer, so a clip and its repetition become the same.
     """
-    while 0 < len(wave) < PIECE_S * RATE / 2:
+    while 0 < len(wave) <= PIECE_S * RATE / 2:
         wave = np.tile(wave, 2)
     return wave

@@ -72,9 +72,9 @@ export function pieces(samples) {
   return Array.from({ length: count }, (_, i) => [edge(i), edge(i + 1)]);
 }
 
-/** A wave that is shorter than half of PIECE_S, doubled until it is long enough. */
+/** A wave of half of PIECE_S or less, doubled until it is longer. */
 export function filled(wave) {
-  while (wave.length > 0 && wave.length < (PIECE_S * RATE) / 2) {
+  while (wave.length > 0 && wave.length <= (PIECE_S * RATE) / 2) {
     const twice = new Float32Array(2 * wave.length);
     twice.set(wave);
     twice.set(wave, wave.length);

@@ -90,6 +90,7 @@ def test_features_that_are_made_ahead_give_the_same_scores(files):
 def test_rows_of_a_shard_are_written_as_csv(files, tmp_path):
     listed = [Listed(files[0], named=True)]
     batch_scoring._score_shard(Loudness, (), listed, tmp_path / "out.csv")
+    batch_scoring._close_decoder()
     with (tmp_path / "out.csv").open() as table:
         assert set(next(csv.DictReader(table))) == {"file", "score", "passed", "error"}
 
@@ -160,14 +161,8 @@ def test_a_decoder_that_dies_costs_that_file_alone(files, monkeypatch, digest_of
         )
 
 
-class Broken:
-    def rows(self, waves):
-        raise ZeroDivisionError
-
-
-def test_an_error_of_the_scorer_leaves_no_process_behind(
-    files, monkeypatch, digest_of_a_test_class
-):
+def watched(monkeypatch) -> list[subprocess.Popen]:
+    """The processes that decoders start from now on."""
     started = []
 
     class Watched(Decoder):
@@ -176,6 +171,30 @@ def test_an_error_of_the_scorer_leaves_no_process_behind(
             return started[-1]
 
     monkeypatch.setattr(batch_scoring, "Decoder", Watched)
+    return started
+
+
+def test_one_decoder_serves_all_shards(files, monkeypatch, digest_of_a_test_class):
+    started = watched(monkeypatch)
+    monkeypatch.setattr(batch_scoring, "SHARD_FILES", 2)
+    assert len(list(batch_scoring.score_files(files, Loudness, processes=1))) == len(files)
+    assert [process.poll() is not None for process in started] == [True]
+
+
+def test_shards_are_many_and_change_little_when_files_are_added():
+    sizes = {count: batch_scoring.shard_size(count) for count in (0, 1, 32, 33, 600, 601, 10**6)}
+    assert sizes == {0: 0, 1: 1, 32: 32, 33: 8, 600: 16, 601: 16, 10**6: 128}
+
+
+class Broken:
+    def rows(self, waves):
+        raise ZeroDivisionError
+
+
+def test_an_error_of_the_scorer_leaves_no_process_behind(
+    files, monkeypatch, digest_of_a_test_class
+):
+    started = watched(monkeypatch)
     monkeypatch.setattr(batch_scoring, "GROUP_FILES", 1)
     with pytest.raises(ZeroDivisionError):
         list(batch_scoring.score_files(files, Broken))

@@ -16,8 +16,8 @@ import soundfile as sf
 
 from utils import contracts, paths
 from utils.audio import dsp, reading
-from utils.detector import scoring
-from utils.detector.batch import command, tables
+from utils.detector import embedding, scoring
+from utils.detector.batch import batch_scoring, command, tables
 from utils.detector.scoring import RATE
 
 
@@ -53,6 +53,19 @@ def test_a_folder_is_scored_with_languages(toy, score, tmp_path):
     assert table.loc[str(tmp_path / "hiss.wav"), "decision"] == "bona fide"
     assert table.loc[str(tmp_path / "hum.flac"), "decision"] == "spoof"
     assert table["language"].notna().all() and sorted(table["head"]) == ["16 kHz", "8 kHz"]
+
+
+def test_the_encoders_are_opened_once(toy, score, tmp_path, monkeypatch):
+    sf.write(tmp_path / "hiss.wav", toy.waves[0], RATE)
+    opened, original = [], embedding.Encoders.__init__
+    monkeypatch.setattr(
+        embedding.Encoders,
+        "__init__",
+        lambda encoders, path: (opened.append(path), original(encoders, path))[1],
+    )
+    batch_scoring._open_scorer.cache_clear()
+    assert score(tmp_path) == 0
+    assert opened == [toy.folder / "encoders.onnx"]
 
 
 def test_what_the_language_needs_is_said_where_it_is_missing(toy, score, monkeypatch, capsys):

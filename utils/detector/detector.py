@@ -127,6 +127,31 @@ def load_heads(path: Path) -> dict[str, Head]:
     return heads
 
 
+def card_and_version(folder: Path) -> tuple[dict, str]:
+    """The card of a detector and the sha256 of all its files, without opening the encoders.
+
+    Raises FileNotFoundError with the remedy, and ValueError for a damaged card.
+    """
+    for name in FILES:
+        if not (folder / name).exists():
+            raise FileNotFoundError(
+                f"{folder}/{name} is missing: check the clone, or make it with "
+                "./run_all.sh --profile detector"
+            )
+    try:
+        card = paths.read_json(folder / "card.json")
+        if not 0 < card["threshold"] < 1:
+            raise ValueError("no threshold between 0 and 1")
+    except (LookupError, TypeError, ValueError) as error:
+        raise _damaged(folder, error) from error
+    digests = [hashlib.sha256((folder / name).read_bytes()).digest() for name in FILES]
+    return card, hashlib.sha256(b"".join(digests)).hexdigest()
+
+
+def _damaged(folder: Path, error: Exception) -> ValueError:
+    return ValueError(f"{folder}: no detector, or a damaged one ({error}); check the clone")
+
+
 def check(wave: np.ndarray) -> None:
     """Raise AudioError for a wave that is too short or silent."""
     if len(wave) < SHORTEST_S * RATE:
@@ -150,24 +175,12 @@ class Detector:
 
     def __init__(self, folder: Path = FOLDER):
         """Raises FileNotFoundError with the remedy, and ValueError for a damaged folder."""
-        for name in FILES:
-            if not (folder / name).exists():
-                raise FileNotFoundError(
-                    f"{folder}/{name} is missing: check the clone, or make it with "
-                    "./run_all.sh --profile detector"
-                )
+        self.card, self.version = card_and_version(folder)
         try:
-            self.card = paths.read_json(folder / "card.json")
             self.heads = load_heads(folder / "heads.npz")
-            if not 0 < self.card["threshold"] < 1:
-                raise ValueError("no threshold between 0 and 1")
             self.encoders = embedding.Encoders(folder / "encoders.onnx")
-        except (LookupError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"{folder}: no detector, or a damaged one ({error}); check the clone"
-            ) from error
-        digests = [hashlib.sha256((folder / name).read_bytes()).digest() for name in FILES]
-        self.version = hashlib.sha256(b"".join(digests)).hexdigest()
+        except ValueError as error:
+            raise _damaged(folder, error) from error
 
     def band(self, wave: np.ndarray) -> str:
         """Which head a recording has: `NARROW` or `WIDE`."""

@@ -1,8 +1,8 @@
 """Score many files by several processes, in memory that does not grow, and go on after a kill.
 
-Files are scored in shards of `SHARD_FILES`. The rows of a finished shard lie on disk as a CSV; its
+Files are scored in shards (`shard_size`). The rows of a finished shard lie on disk as a CSV; its
 name is a hash of the files, of the scorer's arguments and of the code that decides a score. Each
-shard is decoded in a process of its own, which a file may bring down.
+process that scores has another one that decodes, which a file may bring down.
 """
 
 import contextlib
@@ -27,7 +27,10 @@ from utils.detector.batch import listing
 from utils.detector.batch.decoder import Decoder
 from utils.detector.batch.listing import Listed
 
-SHARD_FILES = 128  # files of one job: their scores appear together
+SHARD_FILES = 128  # files of one job at most: their scores appear together
+SHARDS = 32  # jobs, so many at least if there are files enough: all processes end at the same time
+FEW_FILES = 32  # up to so many are one job: they are not worth the start of another process
+LEAST_FILES = 8  # of a job, if there are more
 GROUP_FILES = 32  # files that are read, then scored, at once
 GROUP_S = 600  # seconds of audio, of all channels, that close a group of fewer files
 ENCODING = {"encoding": "utf-8", "errors": "surrogateescape"}  # names may be any bytes
@@ -90,30 +93,52 @@ def _open_scorer(opener: Callable, arguments: tuple):
     return opener(*arguments)
 
 
+@functools.lru_cache(maxsize=1)
+def _open_decoder() -> Decoder:
+    """The decoder of this process, which ends with it, or with `_close_decoder`."""
+    return Decoder()
+
+
+def _close_decoder() -> None:
+    if _open_decoder.cache_info().currsize:
+        with _open_decoder():
+            _open_decoder.cache_clear()
+
+
 def _score_shard(opener: Callable, arguments: tuple, files: list[Listed], target: Path) -> None:
     """Score some files in this process and write their rows to `target`, whole or not at all."""
     rows, remaining = [], iter(files)
-    with Decoder() as decoder:  # starts while the scorer is opened
-        scorer = _open_scorer(opener, arguments)
-        read = _reader(decoder, scorer)
+    decoder = _open_decoder()  # starts while the scorer is opened
+    scorer = _open_scorer(opener, arguments)
+    read = _reader(decoder, scorer)
 
-        def read_and_prepare(_):
-            group = _read_group(remaining, read)
-            sounds = [sound for _, sound in group if sound is not None]
-            return group, scorer.prepare(sounds) if hasattr(scorer, "prepare") else sounds
+    def read_and_prepare(_):
+        group = _read_group(remaining, read)
+        sounds = [sound for _, sound in group if sound is not None]
+        return group, scorer.prepare(sounds) if hasattr(scorer, "prepare") else sounds
 
-        # closed before the decoder is: what still runs ahead needs it
-        with contextlib.closing(read_ahead(range(len(files)), read_and_prepare)) as groups:
-            for group, prepared in groups:
-                if not group:
-                    break
-                scored = iter(scorer.rows(prepared))
-                rows += [row if sound is None else next(scored) | row for row, sound in group]
+    with contextlib.closing(read_ahead(range(len(files)), read_and_prepare)) as groups:
+        for group, prepared in groups:
+            if not group:
+                break
+            scored = iter(scorer.rows(prepared))
+            rows += [row if sound is None else next(scored) | row for row, sound in group]
     names = list(dict.fromkeys(name for row in rows for name in row))
     with paths.whole(target) as temporary, temporary.open("w", newline="", **ENCODING) as file:
         writer = csv.DictWriter(file, names)
         writer.writeheader()
         writer.writerows(rows)
+
+
+def shard_size(count: int) -> int:
+    """Files of a shard, of `count` files altogether.
+
+    A power of two where there are more than `FEW_FILES`: a few files more, and what was scored
+    before them still counts.
+    """
+    if count <= FEW_FILES:
+        return min(count, SHARD_FILES)
+    return min(SHARD_FILES, max(LEAST_FILES, 1 << (count // SHARDS).bit_length() >> 1))
 
 
 def _shard_name(key: str, files: list[Listed]) -> str:
@@ -147,7 +172,7 @@ def _start(pool: Executor | None, job: tuple) -> Future | None:
     """Run `_score_shard(*job)` in `pool`, or here without one; not if its target exists."""
     if job[-1].exists():
         return None
-    if pool is None:  # few files are not worth the start of another process
+    if pool is None:
         parallel.run_single_threaded(_score_shard, job)
         return None
     return pool.submit(parallel.run_single_threaded, _score_shard, job)
@@ -181,17 +206,22 @@ def score_files(
     makes them. Raises what the opener and the scorer raise.
     """
     files = [file if isinstance(file, Listed) else Listed(file, named=True) for file in files]
-    shards = [files[start : start + SHARD_FILES] for start in range(0, len(files), SHARD_FILES)]
+    size = max(1, shard_size(len(files)))
+    shards = [files[start : start + size] for start in range(0, len(files), size)]
     processes = min(processes or parallel.processes(), len(shards))
+    # others go on while a process hears a recording of hours
+    ahead = 2 * processes * max(1, SHARD_FILES // size) if processes > 1 else 1
     key = code_digest(opener, _score_shard, settings=arguments) if keep else ""  # never asked for
     with (
         _shard_folder(keep) as folder,
+        contextlib.ExitStack() as at_the_end,
         parallel.executor(max(1, processes)) as pool,
         parallel.progress(label=label, total=len(files), unit="clip", smoothing=0) as bar,
     ):
+        at_the_end.callback(_close_decoder)  # that of this process, if it scored
         remaining, started = deque(shards), deque()
         while remaining or started:
-            while remaining and len(started) < 2 * processes:
+            while remaining and len(started) < ahead:
                 shard = remaining.popleft()
                 target = folder / _shard_name(key, shard)
                 job = (opener, arguments, shard, target)

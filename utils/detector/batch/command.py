@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from utils.detector import scoring
+from utils.detector import detector, scoring
 from utils.detector.batch import batch_scoring, listing, options, tables
 
 NOT_SCORED = "not scored"
@@ -53,24 +53,26 @@ def score(given: argparse.Namespace) -> int:
     )
     if settings.language:
         _check_language()
-    released = scoring.load_detector(given.detector)
-    threshold = settings.threshold or released.card["threshold"]
+    # each process that scores opens the detector: not this one too, while they wait
+    card, version = detector.card_and_version(given.detector)
+    threshold = settings.threshold or card["threshold"]
     files, passed = listing.list_files(given.paths)
     out = given.out
     keep = out.with_name(f".{out.name}.parts") if out else None
     resumed = bool(keep and keep.exists())
-    arguments = (str(given.detector), released.version, settings)
+    arguments = (str(given.detector), version, settings)
     label = "score" if len(files) > batch_scoring.SHARD_FILES else ""
     rows = batch_scoring.score_files(files, scoring.Scorer, arguments, keep, given.processes, label)
     if not given.quiet:
         print(_heading(threshold, settings))
     with tables.table(out) as write:
-        result = report(rows, write, f"{scoring.NAME} {released.version[:12]}", given.quiet)
+        result = report(rows, write, f"{scoring.NAME} {version[:12]}", given.quiet)
     if keep:
         batch_scoring.clear(keep)
     if given.timeline:
         if missing := tables.why_no_figures():
             print(f"timelines are tables without figures ({missing})", file=sys.stderr)
+        released = scoring.load_detector(given.detector)
         tables.write_timelines(released, result.scored, given.timeline, threshold, settings.prior)
     done = result.counts.total() and not result.counts[NOT_SCORED]
     if given.submission and not _submit(given.submission, result):

@@ -418,7 +418,9 @@ def test_eight_and_more_channels_are_decoded_each(at_48):
 @pytest.mark.parametrize("subtype", ["FLOAT", "DOUBLE"])
 def test_samples_beyond_full_scale_are_rescaled(speechlike, subtype):
     unit = speechlike / np.abs(speechlike).max()
-    for peak in (1.5, 32767, 1e20, 3e38):
+    for peak in (1.5, 32767, 1e20, 3e38, 1e200):
+        if peak > 4e38 and subtype == "FLOAT":
+            continue
         data = wav(np.float64(unit) * peak, subtype)
         recording = decoded(data, rate=8000)
         assert np.abs(recording.channels[0] - unit).max() < 1e-5
@@ -441,9 +443,16 @@ def test_a_few_broken_samples_do_not_silence_the_others(speechlike):
 def test_samples_that_are_no_numbers_are_noted(speechlike):
     wave = speechlike.copy()
     wave[100:112] = np.nan
-    wave[200] = np.inf
     recording = decoded(wav(wave, "FLOAT"), rate=8000)
-    assert recording.notes == ("13 samples are NaN or infinite: taken as silence",)
+    assert recording.notes == ("12 samples are NaN or infinite: taken as silence",)
+    assert recording.damaged and (recording.channels[0][100:112] == 0).all()
+    wave[[200, 300, 301]] = np.inf
+    recording = decoded(wav(wave, "FLOAT"), rate=8000)
+    assert recording.notes == (
+        "15 samples are NaN or infinite: interpolated, if only a few in a row",
+    )
+    assert recording.channels[0][200] == pytest.approx(wave[[199, 201]].mean())
+    assert recording.channels[0][301] == pytest.approx(wave[[299, 302]] @ [1 / 3, 2 / 3])
     assert recording.damaged and (recording.channels[0][100:112] == 0).all()
     with pytest.raises(dsp.AudioError, match="x: 800 samples are NaN or infinite"):
         decoded(wav(np.full(800, np.nan), "FLOAT"))
@@ -709,13 +718,14 @@ def test_a_few_numbers_among_nan_are_no_recording(speechlike):
         decoded(wav(wave, "FLOAT"))
 
 
-@pytest.mark.parametrize("offset", [0.3, -0.5, 100])
+@pytest.mark.parametrize("offset", [0.006, 0.3, -0.5, 100])
 def test_a_constant_offset_is_no_sound(speechlike, offset):
     expected = decoded(wav(speechlike - speechlike.mean(), "FLOAT")).channels[0]
     data = wav(np.stack([speechlike + offset, speechlike], axis=1), "FLOAT")
     for joined in (data, data + data):
         recording = decoded(joined)
-        assert "a constant offset: removed" in recording.notes and not recording.damaged
+        assert ("a constant offset: removed" in recording.notes) == (abs(offset) > 0.1)
+        assert not recording.damaged
         found = recording.channels[0][: len(expected)]
         assert np.abs(found - expected)[:-200].max() < 1e-4
     untouched = decoded(wav(speechlike + 0.3, "FLOAT"), rescale=False)
@@ -732,3 +742,148 @@ def test_the_second_stream_may_have_an_offset(at_48):
         "a constant offset: removed",
     )
     assert loudness(recording)[0] == pytest.approx(dsp.dbfs(at_48[0]), abs=0.1)
+
+
+@pytest.mark.parametrize("subtype", ["FLOAT", "DOUBLE"])
+def test_floating_point_is_as_exact_at_any_level(speechlike, subtype):
+    unit = speechlike / np.abs(speechlike).max()
+    for peak in (1e-4, 1e-9):
+        recording = decoded(wav(peak * np.float64(unit), subtype), rate=8000)
+        assert np.abs(recording.channels[0] - unit).max() < 1e-5
+        assert recording.notes == (f"peak {peak:g}: rescaled",) and not recording.damaged
+    silent = decoded(wav(0 * unit, subtype))
+    assert not silent.channels.any() and silent.notes == ()
+    assert loudness(decoded(wav(1e-4 * unit, "PCM_24")))[0] < -80  # noise of a few bits
+
+
+def test_a_few_doubles_of_any_size_do_not_silence_the_others(speechlike):
+    wave = np.float64(speechlike)
+    wave[[100, 5000]] = 1e300, -1e200
+    recording = decoded(wav(wave, "DOUBLE"), rate=8000)
+    assert recording.notes == ("2 samples are beyond full scale, up to 1e+300: clipped",)
+    assert loudness(recording)[0] == pytest.approx(dsp.dbfs(speechlike), abs=0.5)
+
+
+def with_id3(data):
+    return b"ID3\x03\0\0\0\0\x01\0" + bytes(128) + data
+
+
+@pytest.fixture
+def kinds(speechlike, at_48):
+    """Two seconds in files of several kinds, by name."""
+    mp3 = written(speechlike, "MP3", "MPEG_LAYER_III", 48000)
+    return {
+        "wav": wav(speechlike),
+        "flac": written(speechlike, "FLAC", "PCM_16"),
+        "opus": written(speechlike, "OGG", "OPUS"),
+        "flac in ogg": muxed("ogg", [("flac", at_48)]),
+        "flac in matroska": muxed("matroska", [("flac", at_48)]),
+        "mp4": muxed("mp4", [("aac", at_48)]),
+        "wavpack": muxed("wv", [("wavpack", at_48)]),
+        "mpegts": muxed("mpegts", [("aac", at_48)]),
+        "adts": muxed("adts", [("aac", at_48)]),
+        "mp3": muxed("mp3", [("libmp3lame", at_48)], id3v2_version="0"),
+        "mp3 with a tag": with_id3(mp3) if mp3[:3] != b"ID3" else mp3,
+    }
+
+
+NAMES = "wav,flac,opus,flac in ogg,flac in matroska,mp4,wavpack,mpegts,adts,mp3,mp3 with a tag"
+
+
+@pytest.mark.parametrize("first", NAMES.split(","))
+def test_joined_files_of_different_kinds_are_heard_to_the_end(kinds, first):
+    alone = {name: decoded(data) for name, data in kinds.items()}
+    assert not any(recording.notes for recording in alone.values())
+    for second, data in kinds.items():
+        recording = decoded(kinds[first] + data)
+        expected = seconds_of(alone[first]) + seconds_of(alone[second])
+        assert seconds_of(recording) == pytest.approx(expected, abs=0.15), second
+        assert not recording.damaged, (second, recording.notes)
+        if first != second:
+            assert any("joined" in note for note in recording.notes), second
+
+
+def test_what_lies_inside_a_file_of_another_kind_is_not_taken_for_a_joined_one(speechlike):
+    archive = b"PK\3\4" + bytes(600) + wav(speechlike)
+    with pytest.raises(decoding.NotAudio):
+        decoded(archive)
+
+
+def xing(data, frames, size):
+    """An MP3 whose first frame says so many times its frames and bytes."""
+    at = max(data.find(b"Xing"), data.find(b"Info")) + 8
+    told = struct.unpack(">II", data[at : at + 8])
+    return replaced(data, at, struct.pack(">II", int(told[0] * frames), int(told[1] * size)))
+
+
+def test_a_first_frame_of_mp3_that_lies_gives_no_false_note(at_48):
+    data = muxed("mp3", [("libmp3lame", np.tile(at_48, 3))])
+    for frames, size in ((1, 1), (2, 1), (100, 1), (0.5, 1), (1, 2), (1, 0.5), (0, 0)):
+        recording = decoded(xing(data, frames, size))
+        assert seconds_of(recording) == pytest.approx(6, abs=0.1)
+        assert recording.notes == () and not recording.damaged, (frames, size)
+    cut = decoded(data[: len(data) // 2])
+    assert cut.notes[0].endswith(" of 6.0 s decoded") and cut.damaged
+    assert "joined" in decoded(data + data).notes[0]
+
+
+def vbri(data, frames, size):
+    """An MP3 with such a first frame: numbers of frames and of bytes."""
+    at = data.index(b"\xff\xfb")
+    head = b"VBRI" + struct.pack(">HHHIIHHHH", 1, 0, 75, size, frames, 1, 1, 1, 1)
+    return replaced(data, at + 4, bytes(32) + head.ljust(80, b"\0"))
+
+
+def test_a_vbri_frame_is_believed_only_if_bytes_are_missing(at_48):
+    data = muxed("mp3", [("libmp3lame", np.tile(at_48, 3))])
+    true = vbri(data, 251, len(data))
+    assert decoded(true).notes == decoded(vbri(data, 502, len(data))).notes == ()
+    assert decoded(true[: len(data) // 2]).notes[0].endswith(" of 6.0 s decoded")
+
+
+def test_an_avi_that_went_through_a_pipe_misses_nothing(at_48):
+    data = muxed("avi", [("libmp3lame", at_48)])
+    at = data.index(b"strh") + 8 + 32  # the length of the stream, in frames
+    piped = replaced(replaced(data, at, struct.pack("<I", 10**5)), 4, b"\xff" * 4)
+    assert seconds_of(decoded(piped)) == pytest.approx(2, abs=0.1) and not decoded(piped).notes
+
+
+HEADERLESS = [
+    ("a.sbc", "sbc", "sbc", 16000),
+    ("a.dfpwm", "dfpwm", "dfpwm", 48000),
+    ("a.pcmu", "mulaw", "pcm_mulaw", 8000),
+    ("a.pcma", "alaw", "pcm_alaw", 8000),
+    ("a.sln16", "s16le", "pcm_s16le", 16000),
+]
+
+
+@pytest.mark.parametrize(("name", "form", "encoder", "rate"), HEADERLESS)
+def test_more_kinds_without_a_header_are_told_by_their_suffix(
+    speechlike, name, form, encoder, rate
+):
+    data = helpers.encoded(speechlike, form, encoder, rate)
+    assert seconds_of(decoded(data, name)) == pytest.approx(2, abs=0.05)
+    assert decoded(data, name).notes == ()
+
+
+def test_g726_without_a_header_is_told_by_its_suffix(speechlike):
+    data = written(speechlike, "AU", "G721_32")
+    recording = decoded(data[int.from_bytes(data[4:8], "big") :], "a.g726le", rate=8000)
+    assert recording.notes == () and seconds_of(recording) == pytest.approx(2, abs=0.05)
+    assert np.corrcoef(recording.channels[0][:15000], speechlike[:15000])[0, 1] > 0.9
+
+
+def test_dialogics_files_are_heard_and_cubes_of_that_suffix_are_not(speechlike):
+    data = written(speechlike, "RAW", "VOX_ADPCM")
+    recording = decoded(data, "a.vox", rate=8000)
+    assert np.corrcoef(recording.channels[0][:16000], speechlike)[0, 1] > 0.9
+    with pytest.raises(dsp.AudioError):
+        decoded(b"VOX \x96\0\0\0MAIN" + bytes(900), "a.vox")
+
+
+def test_what_cannot_be_decoded_is_refused_with_the_true_reason(speechlike):
+    with pytest.raises(dsp.AudioError, match="OptimFROG, which has no free decoder"):
+        decoded(b"OFR \x0c\0\0\0" + bytes(900), "a.ofr")
+    raw = written(speechlike, "RAW", "PCM_16")
+    with pytest.raises(decoding.NotAudio, match="raw samples of a rate that nothing tells"):
+        decoded(raw, "a.raw")

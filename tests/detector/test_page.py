@@ -411,11 +411,22 @@ def test_signal_processing_is_that_of_python(library):
 
 def test_an_offset_and_nan_are_removed_as_in_python(library, toy):
     wave = toy.waves[0][:8000].copy()
-    for offset, notes in ((0.3, ["a constant offset: removed"]), (0, [])):
+    for offset, notes in ((0.3, ["a constant offset: removed"]), (0.03, []), (0, [])):
         code = "(() => { const n = [], x = w(a[0]); m.rescale([x], n); return [[...x], n]; })()"
         found = in_javascript(library, "decoding.js", code, (wave + offset).tolist())
         expected = wave - wave.mean() if offset else wave
         assert np.abs(np.array(found[0]) - expected).max() < 1e-6 and found[1] == notes
+    code = """(() => {
+        const n = [], x = w(a[0]);
+        for (const i of [50, 60, 61, ...Array(9).keys()]) x[i] = NaN;
+        m.rescale([x], n);
+        return [[...x], n];
+    })()"""
+    found = in_javascript(library, "decoding.js", code, wave.tolist())
+    assert found[1] == ["12 samples are NaN or infinite: interpolated, if only a few in a row"]
+    wave[:9], wave[50] = 0, wave[[49, 51]].mean()
+    wave[60:62] = np.interp([60, 61], [59, 62], wave[[59, 62]])
+    assert np.abs(np.array(found[0]) - wave).max() < 1e-6
 
 
 def test_channels_votes_and_warnings_are_those_of_python(library, toy):

@@ -5,7 +5,7 @@ is heard: files that were joined, rates and numbers of channels that change, wha
 damaged one. Nothing is ever filled with silence.
 """
 
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from utils.audio.decoding import parts, streams
 from utils.audio.decoding.sound import LONGEST_S, Again, NotAudio, Recording, Sound
@@ -13,12 +13,12 @@ from utils.audio.dsp import AudioError
 
 __all__ = ["LONGEST_S", "NotAudio", "Recording", "claims_sound", "decode"]
 
-SILENT_PEAK = 3e-4  # -70 dBFS: a stream below it says nothing
 CLAIMS = """
 3g2 3ga 3gp 3gpp aac ac3 adts aif aifc aiff amr ape asf au avi awb caf dts eac3 f4a f4v flac flv gsm
 m2ts m4a m4b m4r m4v mka mkv mov mp2 mp3 mp4 mpc mpeg mpg mts nist oga ogg ogv ogx opus qcp qt ra
 rf64 rm snd sph spx tta voc w64 wav wave wax weba webm wma wmv wv
 """  # suffixes of files of which people say that they hold sound
+RAW = "raw pcm s8 s16 s16le s24 s32 u8 f32 f64"  # suffixes of samples without a header
 
 
 def claims_sound(path: Path) -> bool:
@@ -59,7 +59,7 @@ def decode(
                 try:
                     for part in joined:
                         streams.hear(part, sound, number)
-                    if sound.peak > SILENT_PEAK or number + 1 >= sound.streams:
+                    if not sound.is_silent or number + 1 >= sound.streams:
                         return _recording(sound, len(joined), number, (rescale, long_to))
                     number, change = number + 1, {}
                 except Again as again:
@@ -69,10 +69,16 @@ def decode(
 def _recording(sound: Sound, joined: int, number: int, form: tuple) -> Recording:
     if not sound.runs:
         if sound.unknown:
-            raise NotAudio(f"{sound.name}: not audio, it holds no sound that anything knows")
+            raise NotAudio(f"{sound.name}: not audio, {_unknown(sound.name)}")
         raise AudioError(f"{sound.name}: not audio that can be read ({sound.reasons[0]})")
     if sound.streams > 1:
         sound.notes.append(f"{sound.streams} audio streams: number {number + 1} is heard")
     if joined > 1:
         sound.notes.append(f"{joined} recordings joined")
     return sound.recording(*form)
+
+
+def _unknown(name: str) -> str:
+    if PurePath(name).suffix.lower()[1:] in RAW.split():
+        return "or raw samples of a rate that nothing tells: make a WAV of them"
+    return "it holds no sound that anything knows"

@@ -3,6 +3,7 @@
 WAV (also RF64 and BW64), W64 and CAF consist of chunks: a name, a size, the content.
 """
 
+import re
 import struct
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -13,6 +14,12 @@ UNFINISHED = -1.0
 MISSING_S = 0.02  # less is not told
 BEHIND_S = 0.25
 HUGE = 2**61  # bytes
+UNKNOWN = 0x7FFF0000  # bytes; from here on, a size of 32 bits is a placeholder
+# Numbers of frames and of bytes in the first frame of MP3; VBRI has them the other way round
+XING = re.compile(rb"(?:Xing|Info)\0\0\0[\3\7\x0b\x0f](.{4})(.{4})", re.DOTALL)
+VBRI = re.compile(rb"VBRI\x00\x01.{4}(.{4})(.{4})", re.DOTALL)
+BOXES = (b"moov", b"moof", b"mdat", b"mfra", b"free", b"skip", b"udta", b"uuid", b"wide")
+FIRST_FRAME_BYTES = 1500
 
 
 class _Form(NamedTuple):
@@ -23,7 +30,7 @@ class _Form(NamedTuple):
 
 
 FORMS = {
-    "wav": _Form(12, "<4sI", 2, 0x7FFF0000),
+    "wav": _Form(12, "<4sI", 2, UNKNOWN),
     "w64": _Form(40, "<16sQ", 8, HUGE),
     "caf": _Form(8, ">4sQ", 1, HUGE),
 }
@@ -57,6 +64,33 @@ def not_heard(part: Part, form: str, seconds: float) -> tuple[float, int]:
     part.seek(part.size - behind)
     told = behind * seconds > BEHIND_S * size and part.read(SCAN_BYTES).strip(b"\0")
     return 0.0, behind if told else 0
+
+
+def of_mpeg(part: Part) -> tuple[int, int] | None:
+    """(frames, bytes) that the first frame of an MP3 says it has; None without such a frame."""
+    part.seek(0)
+    first = part.read(FIRST_FRAME_BYTES)
+    if found := XING.search(first):
+        return int.from_bytes(found[1], "big"), int.from_bytes(found[2], "big")
+    if found := VBRI.search(first):
+        return int.from_bytes(found[2], "big"), int.from_bytes(found[1], "big")
+    return None
+
+
+def is_finished_avi(part: Part) -> bool:
+    """Whether the head of an AVI gives its size: else its number of frames is a placeholder."""
+    part.seek(4)
+    return 0 < int.from_bytes(part.read(4), "little") < UNKNOWN
+
+
+def behind_boxes(part: Part, end: int) -> int:
+    """Where the boxes of an MP4 end that begin at byte `end`, as those of its index do."""
+    while True:
+        part.seek(end)
+        size, name = struct.unpack(">I4s", part.read(8).ljust(8, b"\0"))
+        if name not in BOXES or size < 8:
+            return end
+        end += size
 
 
 def _end(part: Part, form: str, position: int) -> int:

@@ -12,20 +12,20 @@ from utils.audio.dsp import AudioError
 LARGEST_BYTES = 2 * 10**9
 SHORTEST_BYTES = 512  # of a part; the streams of one Ogg file begin closer to each other
 SCAN_BYTES = 2**20
+BLOCK_OVERLAP = 512  # bytes; a beginning may lie across the end of what is scanned at once
 FEWEST_ZEROS = 16  # before anything that is not in `BEGINNINGS`; MPEG begins with two of its own
 MP4_ZEROS = 3  # an MP4 begins with them
 HEAD_BYTES = 4096  # of a part, in which `MENDED` is looked for
-# How files of a kind begin. What is missing here (MP3, AAC, AC-3, MPEG-TS), FFmpeg itself reads to
-# the end where it was joined.
+# How files of a kind begin, wherever they do: joined files may be of several kinds.
 BEGINNINGS = tuple(
     re.compile(pattern, re.DOTALL)
     for pattern in (
         rb"OggS\0\x02.{12}\0{4}",  # the first page of a stream
-        rb"(?:RIFF|RIFX|RF64|BW64).{4}WAVE",
+        rb"RIF[FX].{4}WAVE",
+        rb"(?:RF|BW)64.{4}WAVE",
         rb"RIFF.{4}AVI LIST",
-        rb"fLaC[\0\x80]\0\0\x22",
+        rb"fLaC[\0\x80]\0\0\x22(?<!\x7fFLAC.{12})",  # not the head of the FLAC in an Ogg file
         rb"\0\0\0[\x0c-\x60]ftyp[ -~]{4}",
-        rb"\x1aE\xdf\xa3.{1,40}(?:webm|matroska)",
         rb"#!AMR(?:-WB)?\n",
         rb"FORM.{4}AIF[FC]",
         rb"\.snd\0.{7}\0\0\0[\x01-\x1b]",
@@ -36,8 +36,22 @@ BEGINNINGS = tuple(
         rb"TTA1[\1\3]\0",
         rb"FLV\x01[\x01\x04\x05]\0\0\0\x09",
         rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11\xa6\xd9\0\xaa\0\x62\xce\x6c",  # WMA
+        # the first of WavPack's blocks: number 0, and the first of its channels
+        rb"wvpk.{3}\0.\x04\0.{5}\0{4}.{5}[\x08-\x0f\x18-\x1f\x28-\x2f\x38-\x3f]",
+        rb"MPCKSH",
+        rb"MAC .\x0f\0\0\x34\0\0\0",  # Monkey's Audio
+        rb"DSD \x1c\0{7}",
+        rb"FRM8.{8}DSD ",
     )
 )
+MATROSKA = re.compile(rb"\x1aE\xdf\xa3.{1,40}(?:webm|matroska)", re.DOTALL)
+CLUSTER = re.compile(rb"\x1f\x43\xb6\x75")  # of Matroska: files that are attached lie before it
+MPEG_TS = re.compile(rb"\x47[\x40\x60][\0\x11].{185}\x47.{187}\x47", re.DOTALL)  # again and again
+KINDS = (*BEGINNINGS, MATROSKA, MPEG_TS)
+# Frames of MPEG audio or AAC behind a tag. FFmpeg reads frames without one to the end by itself.
+TAG = re.compile(rb"ID3[\2-\4]\0.[\0-\x7f]{4}", re.DOTALL)
+# Streams of frames without any head: MPEG audio, AAC, AC-3
+FRAMES = re.compile(rb"\xff[\xe2-\xff]|\x0b\x77", re.DOTALL)
 # What FFmpeg gets wrong in headers, and what it is given in its place. A length of 0 or of -1
 # stands in files that went through a pipe, or whose recorder was killed.
 MENDED = tuple(
@@ -113,43 +127,62 @@ def opened(source: Path | bytes, name: str) -> Iterator[BinaryIO]:
 
 
 def split(file: BinaryIO) -> list[Part]:
-    """The recordings of which a file consists: one, or several of one kind; of no bytes, none.
+    """The recordings of which a file consists: one, or several; of no bytes, none.
 
-    Zeros and ID3 tags before the first one are left out.
+    Zeros and ID3 tags before the first one are left out, and tags at the end.
     """
-    size = file.seek(0, io.SEEK_END)
+    size = _end(file, file.seek(0, io.SEEK_END))
     if not size:
         return []
     start = _start(file, size)
-    beginning = _beginning(file, start)
-    begins, last = [start], start
-    for position in range(start, size if beginning else start, SCAN_BYTES):
-        file.seek(position)
-        block = file.read(SCAN_BYTES + 64)  # a beginning may lie across the end
-        for match in beginning.finditer(block):
-            at = position + match.start()
-            if at - last >= SHORTEST_BYTES and size - at >= SHORTEST_BYTES:
-                begins.append(at)
-            last = max(last, at)
-    ends = [*begins[1:], size]
-    return [Part(file, *both, bool(beginning)) for both in zip(begins, ends, strict=True)]
+    known, frames = _kind(file, start)
+    parts, last, begin, attached = [], start, start, known is MATROSKA
+    for end, at, kind in _beginnings(file, start, size) if known or frames else ():
+        if kind is CLUSTER:
+            attached = False
+        if kind is CLUSTER or attached or kind is known is MPEG_TS:
+            continue
+        if end - last >= SHORTEST_BYTES and size - at >= SHORTEST_BYTES:
+            parts.append(Part(file, begin, end, bool(known)))
+            begin, known, attached = at, kind, kind is MATROSKA
+        last = max(last, at)
+    return [*parts, Part(file, begin, size, bool(known))]
 
 
-def _beginning(file: BinaryIO, at: int) -> re.Pattern | None:
-    """Which of `BEGINNINGS` stands at a place of a file."""
+def _kind(file: BinaryIO, at: int) -> tuple[re.Pattern | None, bool]:
+    """Which beginning stands at a place of a file, and whether one of `FRAMES` does."""
     file.seek(at)
-    head = file.read(64)
-    return next((pattern for pattern in BEGINNINGS if pattern.match(head)), None)
+    head = file.read(BLOCK_OVERLAP)
+    known = next((pattern for pattern in KINDS if pattern.match(head)), None)
+    return known, bool(FRAMES.match(head))
+
+
+def _beginnings(file: BinaryIO, start: int, size: int) -> Iterator[tuple[int, int, re.Pattern]]:
+    """Where what may be a recording of its own begins, with its tag and without, and its kind."""
+    for position in range(start, size, SCAN_BYTES):
+        file.seek(position)
+        block, found = file.read(SCAN_BYTES + BLOCK_OVERLAP), []
+        for pattern in (*KINDS, CLUSTER, TAG):
+            for match in pattern.finditer(block):
+                at = behind = position + match.start()
+                if pattern is TAG:
+                    behind = _behind_tags(file, at, size)
+                if pattern is not TAG or _kind(file, behind)[1]:
+                    found.append((at, behind, pattern))
+        yield from sorted(found, key=lambda beginning: beginning[0])
 
 
 def _start(file: BinaryIO, size: int) -> int:
     """Where the first recording of a file of `size` bytes begins."""
     start = _zeros(file)
     for at in (start - MP4_ZEROS, start):
-        if at >= 0 and _beginning(file, at):
+        if at >= 0 and _kind(file, at)[0]:
             return at
-    if start < FEWEST_ZEROS:
-        start = 0
+    return _behind_tags(file, start if start >= FEWEST_ZEROS else 0, size)
+
+
+def _behind_tags(file: BinaryIO, start: int, size: int) -> int:
+    """Where the ID3 tags end that begin at `start` of a file of `size` bytes."""
     while True:
         file.seek(start)
         tag = file.read(10)
@@ -159,6 +192,20 @@ def _start(file: BinaryIO, size: int) -> int:
         start += 10  # a tag that is longer than the file lies
         if start + length < size:
             start += length + (10 if tag[5] & 0x10 else 0)  # it has a footer
+
+
+def _end(file: BinaryIO, size: int) -> int:
+    """Where the tags at the end of a file of `size` bytes begin: ID3 of version 1, APE."""
+    for length, mark in ((128, b"TAG"), (32, b"APETAGEX")):
+        if size > length:
+            file.seek(size - length)
+            tag = file.read(length)
+            if tag.startswith(mark):
+                size -= length
+                if mark == b"APETAGEX":
+                    items, flags = int.from_bytes(tag[12:16], "little") - 32, tag[23]
+                    size -= items + (32 if flags & 0x80 else 0)
+    return max(0, size)
 
 
 def _zeros(file: BinaryIO) -> int:

@@ -16,12 +16,15 @@ RATES = (1000, 768_000)  # Hz; a rate of 1 Hz would turn kilobytes into gigabyte
 MAPPED_SAMPLES = 2**24  # from here on the result is a memory map
 BLOCK_SAMPLES = 2**20  # moved at a time
 LARGEST = 1e30  # of a sample: the resampler works in single precision
-SMALL_GAIN = 2.0**-64  # brings any sample of single precision below it
 FEW = 0.001  # of all samples
 LEAST_S = 0.25  # of samples that are numbers, where some are none
-OFFSET_PART = 0.05  # of a channel's peak; a mean beyond it is no sound, and is subtracted
+MENDED = 4  # samples in a row; so many that are no numbers are drawn from those around them
+OFFSET_PART = 0.015  # of a channel's peak; a mean beyond it is no sound, and is subtracted
+TOLD_OFFSET = 0.05  # of that peak; less is not told
 LEAST_OFFSET = 0.001  # of the peak of all channels
 LOUD_PEAK = 2.0  # a peak beyond full scale is told from here on: that of lossy codecs is lower
+SILENT_PEAK = 3e-4  # -70 dBFS: a stream below it says nothing
+QUIET_PEAKS = (1e-30, 1e-3)  # of floating point, which is as exact at any level
 
 
 class NotAudio(AudioError):
@@ -49,22 +52,28 @@ class _Run:
     """Blocks of one number of channels, one behind the other."""
 
     def __init__(self, channels: int, offsets: np.ndarray | None = None):
-        """Args: `offsets` float32 (channels,), subtracted from each sample."""
+        """Args: `offsets` float64 (channels,), subtracted from each sample."""
         self.channels, self.offsets = channels, offsets
         self.samples, self.added = 0, 0  # in the file, and before they were resampled
         self.sums, self.peaks = np.zeros(channels), np.zeros(channels)
 
     def count(self, block: np.ndarray) -> None:
-        """Count float32 (samples, channels) as it came."""
+        """Count (samples, channels) as they came."""
         self.added += len(block)
         self.sums += block.sum(axis=0, dtype=np.float64)
         self.peaks = np.maximum(self.peaks, np.abs(block).max(axis=0))
 
     def found(self) -> np.ndarray:
-        """Means that are no sound, float32 (channels,); 0 where there is none."""
+        """Means that are no sound, float64 (channels,); 0 where there is none."""
         means = self.sums / self.added
         least = np.maximum(OFFSET_PART * self.peaks, LEAST_OFFSET * self.peaks.max())
-        return np.where(np.abs(means) > least, means, 0).astype(np.float32)
+        return np.where(np.abs(means) > least, means, 0)
+
+    def tells(self) -> bool:
+        """Whether what was subtracted is worth a note."""
+        return bool(
+            (np.abs(self.offsets) > TOLD_OFFSET * (self.peaks + np.abs(self.offsets))).any()
+        )
 
 
 class Sound:
@@ -92,7 +101,9 @@ class Sound:
         self.seconds, self.channel_seconds, self.peak = 0.0, 0.0, 0.0
         self.samples = 0  # of all blocks
         self.broken, self.lost = 0, 0  # of any channel, of all: no finite numbers
+        self.drawn = 0  # of those that are none, from those around them
         self.beyond = 0  # samples of any channel beyond ±1
+        self.floats = False  # its samples were stored in floating point
         self.notes: list[str] = []
         self.reasons: list[str] = []  # why something could not be decoded
         self.damaged, self.unknown = False, True  # unknown: nothing knows what the content is
@@ -105,8 +116,13 @@ class Sound:
     def __exit__(self, *error):
         self.file.close()
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing of it is worth hearing."""
+        return self.peak <= (QUIET_PEAKS[0] if self.floats else SILENT_PEAK)
+
     def add(self, rate: int, block: np.ndarray) -> None:
-        """Append float32 (samples, channels) at `rate` Hz.
+        """Append float32 or float64 (samples, channels) at `rate` Hz.
 
         Raises AudioError if the recording is too long by now, or the rate is none of sound.
         Raises Again.
@@ -134,7 +150,9 @@ class Sound:
         if not finite.all():
             self.broken += int((~finite).any(axis=1).sum())
             self.lost += int((~finite).all(axis=1).sum())
-            block = np.where(finite, block, np.float32(0))
+            block = np.where(finite, block, block.dtype.type(0))
+            for channel, known in zip(block.T, finite.T, strict=True):
+                self.drawn += _mend(channel, known)
         self.runs[-1].count(block)
         peak = float(np.abs(block).max())
         self.peak = max(self.peak, peak)
@@ -143,8 +161,8 @@ class Sound:
             if self.clip:
                 block = np.clip(block, -1, 1)
             elif peak * self.gain > LARGEST:
-                raise Again(gain=SMALL_GAIN)
-        self._write(block if self.gain == 1 else block * np.float32(self.gain))
+                raise Again(gain=2.0 ** -np.ceil(np.log2(peak)))
+        self._write((block if self.gain == 1 else block * self.gain).astype(np.float32, copy=False))
 
     def _start_run(self, rate: int, channels: int) -> None:
         self._end_run()
@@ -174,14 +192,16 @@ class Sound:
         self._end_run()
         offsets = [run.found() for run in self.runs]
         if self.offsets:
-            self.notes.append("a constant offset: removed")
+            if any(run.tells() for run in self.runs):
+                self.notes.append("a constant offset: removed")
         elif rescale and any(found.any() for found in offsets):
             raise Again(offsets=offsets)
         if self.broken:
             what = f"{_samples(self.broken)} NaN or infinite"
             if self.seconds * (1 - self.lost / self.samples) < LEAST_S:
                 raise AudioError(f"{self.name}: {what}")
-            self.notes.append(f"{what}: taken as silence")
+            how = "interpolated, if only a few in a row" if self.drawn else "taken as silence"
+            self.notes.append(f"{what}: {how}")
             self.damaged = True
         factor = 1 / self.gain
         if self.clip:
@@ -189,10 +209,15 @@ class Sound:
             self.notes.append(f"{what}: clipped")
         elif rescale and self.peak > 1:
             if self.peak > LOUD_PEAK and self.beyond < FEW * self.samples:
-                raise Again(clip=True)  # a few broken samples are no reason to silence the others
+                raise Again(
+                    clip=True, gain=1.0
+                )  # a few broken samples are no reason to silence the others
             factor /= self.peak
             if self.peak > LOUD_PEAK:
                 self.notes.append(f"peak {self.peak:.5g}: rescaled")
+        elif rescale and self.floats and QUIET_PEAKS[0] < self.peak < QUIET_PEAKS[1]:
+            factor /= self.peak
+            self.notes.append(f"peak {self.peak:.5g}: rescaled")
         shape = max(run.channels for run in self.runs), sum(run.samples for run in self.runs)
         if not shape[1]:  # of a few samples, nothing may be left at another rate
             raise AudioError(f"{self.name}: empty, no samples")
@@ -234,6 +259,18 @@ class Sound:
                     block = np.vstack([block, missing + block if width == 1 else missing])
                 yield start, block
                 start += size
+
+
+def _mend(channel: np.ndarray, known: np.ndarray) -> int:
+    """Draw a line, in place, over up to `MENDED` samples in a row that are not known; how many."""
+    good, bad = np.flatnonzero(known), np.flatnonzero(~known)
+    behind = np.searchsorted(good, bad)
+    inside = (behind > 0) & (behind < len(good))
+    bad, behind = bad[inside], behind[inside]
+    bad = bad[good[behind] - good[behind - 1] <= MENDED + 1]
+    if len(bad):
+        channel[bad] = np.interp(bad, good, channel[good])
+    return len(bad)
 
 
 def _samples(count: int) -> str:

@@ -9,7 +9,9 @@ const LARGEST_UNKNOWN_MB = 20; // of a file whose length the browser does not te
 const LIMIT_S = 60; // for decoding
 const ELSEWHERE = "the command line takes it: ./run_all.sh predict.";
 const LOUD_PEAK = 2; // a peak beyond full scale is told from here on: that of lossy codecs is lower
-const OFFSET_PART = 0.05; // of a channel's peak; a mean beyond it is no sound, and is subtracted
+const OFFSET_PART = 0.015; // of a channel's peak; a mean beyond it is no sound, and is subtracted
+const TOLD_OFFSET = 0.05; // of that peak; less is not told
+const MENDED = 4; // samples in a row; so many that are no numbers are drawn from those around them
 const DEFAULT_RATE = 48000; // Hz, where the header names none that can be used
 
 /**
@@ -107,25 +109,46 @@ async function duration(file) {
 const peak = (waves) =>
   waves.reduce((most, wave) => wave.reduce((a, b) => Math.max(a, Math.abs(b)), most), 0);
 
+/**
+ * Replace samples that are no numbers, in place: by a line over a few in a row, else by silence.
+ * Returns how many, and how many by a line.
+ */
+function mend(wave) {
+  let broken = 0;
+  let drawn = 0;
+  for (let i = 0; i < wave.length; i++) {
+    const first = i;
+    while (i < wave.length && !Number.isFinite(wave[i])) i++;
+    const count = i - first;
+    const short = count <= MENDED && first > 0 && i < wave.length;
+    const step = short ? (wave[i] - wave[first - 1]) / (count + 1) : 0;
+    for (let k = first; k < i; k++) wave[k] = short ? wave[k - 1] + step : 0;
+    broken += count;
+    if (short) drawn += count;
+  }
+  return [broken, drawn];
+}
+
 /** Bring waves, in place, to ±1 at most and to finite numbers. What is changed is added to `notes`. */
 export function rescale(waves, notes) {
   let broken = 0;
+  let drawn = 0;
   for (const wave of waves) {
-    for (let i = 0; i < wave.length; i++) {
-      if (Number.isFinite(wave[i])) continue;
-      wave[i] = 0;
-      broken += 1;
-    }
+    const [all, lines] = mend(wave);
+    broken += all;
+    drawn += lines;
   }
   const offset = waves.filter((wave) => {
     const mean = wave.reduce((a, b) => a + b, 0) / Math.max(1, wave.length);
-    if (Math.abs(mean) <= OFFSET_PART * peak([wave])) return false;
+    const part = Math.abs(mean) / peak([wave]);
+    if (!(part > OFFSET_PART)) return false;
     for (let i = 0; i < wave.length; i++) wave[i] -= mean;
-    return true;
+    return part > TOLD_OFFSET;
   });
   const highest = peak(waves);
   if (offset.length) notes.push("a constant offset: removed");
-  if (broken) notes.push(`${broken} samples are NaN or infinite: taken as silence`);
+  const how = drawn ? "interpolated, if only a few in a row" : "taken as silence";
+  if (broken) notes.push(`${broken} samples are NaN or infinite: ${how}`);
   if (highest > LOUD_PEAK) notes.push(`peak ${highest.toPrecision(5)}: rescaled`);
   if (highest <= 1) return;
   for (const wave of waves) wave.forEach((value, i) => (wave[i] = value / highest));

@@ -36,14 +36,16 @@ def with_size(data, size):
     return data[:at] + struct.pack("<I", size) + data[at + 4 :]
 
 
-def muxed(container, tracks, starts=None, **options):
+def muxed(container, tracks, starts=None, attached=None, **options):
     """A file of several streams: (encoder, wave (channels, samples) at 48 kHz), or of pictures.
 
-    Args: `starts` seconds at which each stream sets in.
+    Args: `starts` seconds at which each stream sets in; `attached` bytes of another file.
     """
     buffer = io.BytesIO()
     with av.open(buffer, "w", format=container, options=options) as file:
         opened = []
+        if attached:
+            file.add_attachment("other", "application/octet-stream", attached)
         for encoder, material in tracks:
             if encoder in ("mpeg4", "libvpx"):
                 stream = file.add_stream(encoder, rate=5)
@@ -809,6 +811,41 @@ def test_what_lies_inside_a_file_of_another_kind_is_not_taken_for_a_joined_one(s
         decoded(archive)
 
 
+def test_files_that_are_attached_to_matroska_are_not_heard(speechlike, at_48, kinds):
+    attached = {name: kinds[name] for name in ("wav", "flac", "opus", "mp3 with a tag")}
+    for data in attached.values():
+        recording = decoded(muxed("matroska", [("libopus", np.tile(at_48, 2))], attached=data))
+        assert seconds_of(recording) == pytest.approx(4, abs=0.1) and recording.notes == ()
+
+
+def test_other_streams_of_a_film_are_no_joined_sound(at_48):
+    silent = np.zeros_like(at_48)
+    recording = decoded(muxed("mpegts", [("aac", silent), ("aac", np.tile(at_48, 2))]))
+    assert seconds_of(recording) == pytest.approx(4, abs=0.1)
+    assert recording.notes == ("2 audio streams: number 2 is heard",)
+
+
+@pytest.mark.parametrize("kind", ["mp3", "adts", "wav"])
+def test_a_large_tag_at_the_end_gives_no_note(kinds, kind):
+    picture = np.random.default_rng(4).bytes(300_000)
+    item = struct.pack("<II", len(picture), 2) + b"Cover Art (Front)\0" + picture
+    counts = struct.pack("<III", 2000, 32 + len(item), 1)
+    head, foot = (
+        b"APETAGEX" + counts + struct.pack("<I", flags) + bytes(8)
+        for flags in (0xA0000000, 0x80000000)
+    )
+    recording = decoded(kinds[kind] + head + item + foot + b"TAG" + bytes(125))
+    assert seconds_of(recording) == pytest.approx(2, abs=0.1) and recording.notes == ()
+
+
+def test_short_gaps_in_flac_add_up(speechlike):
+    data = bytearray(written(np.tile(speechlike, 4), "FLAC", "PCM_16"))
+    for place in np.linspace(5000, len(data) - 9000, 6).astype(int):  # each costs a frame
+        data[place : place + 4] = bytes(4)
+    recording = decoded(bytes(data))
+    assert recording.notes[0].endswith(" of 8.0 s decoded") and recording.damaged
+
+
 def xing(data, frames, size):
     """An MP3 whose first frame says so many times its frames and bytes."""
     at = max(data.find(b"Xing"), data.find(b"Info")) + 8
@@ -882,8 +919,10 @@ def test_dialogics_files_are_heard_and_cubes_of_that_suffix_are_not(speechlike):
 
 
 def test_what_cannot_be_decoded_is_refused_with_the_true_reason(speechlike):
-    with pytest.raises(dsp.AudioError, match="OptimFROG, which has no free decoder"):
-        decoded(b"OFR \x0c\0\0\0" + bytes(900), "a.ofr")
+    for mark, codec in ((b"OFR \x0c\0\0\0", "OptimFROG"), (b"\xc0\xde\xc2\1\0\0\0", "Codec 2")):
+        with pytest.raises(dsp.AudioError, match=f"{codec}, for which there is no dec") as refused:
+            decoded(mark + bytes(900), "a")
+        assert not isinstance(refused.value, decoding.NotAudio)
     raw = written(speechlike, "RAW", "PCM_16")
     with pytest.raises(decoding.NotAudio, match="raw samples of a rate that nothing tells"):
         decoded(raw, "a.raw")

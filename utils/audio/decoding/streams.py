@@ -32,6 +32,7 @@ HEADERLESS = {
     ".aptxhd": ("aptx_hd", {}),
     ".vox": ("", {}),  # Dialogic's, which libsndfile reads
 }
+UNDECODED = {b"OFR ": "OptimFROG", b"\xc0\xde\xc2": "Codec 2"}  # by their first bytes
 VOX = {"format": "RAW", "subtype": "VOX_ADPCM", "samplerate": 8000, "channels": 1}
 # Streams of frames are told by a few frames; what else FFmpeg takes for sound on such weak grounds
 # (games' formats, by two bytes) mostly is none.
@@ -57,9 +58,10 @@ def hear(part: Part, sound: Sound, number: int) -> None:
     head = part.read(4)
     if head == b"RIFX":  # a WAV of another byte order, which FFmpeg takes for the usual one
         decoders.insert(0, _by_libsndfile)
-    elif head == b"OFR ":
-        sound.unknown, decoders = False, []
-        sound.reasons.append("OptimFROG, which has no free decoder")
+    for mark, codec in UNDECODED.items():
+        if head.startswith(mark):
+            sound.unknown, decoders = False, []
+            sound.reasons.append(f"{codec}, for which there is no decoder here")
     for decoder in decoders:
         part.seek(0)
         try:
@@ -138,7 +140,6 @@ def _by_ffmpeg(
         except AudioError:
             raise
         except (av.FFmpegError, ValueError, ArithmeticError, AttributeError) as error:
-            sound.unknown &= not isinstance(error, av.error.PatchWelcomeError)
             errors = [text.strip() for level, _, text in logs if level <= LOG_ERROR]
             reason = errors[0] if errors else getattr(error, "strerror", None) or str(error)
             raise _Unreadable(reason) from error

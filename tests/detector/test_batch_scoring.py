@@ -89,8 +89,8 @@ def test_features_that_are_made_ahead_give_the_same_scores(files):
 
 def test_rows_of_a_shard_are_written_as_csv(files, tmp_path):
     listed = [Listed(files[0], named=True)]
-    batch_scoring._score_shard(Loudness, (), listed, tmp_path / "out.csv")
-    batch_scoring._close_decoder()
+    with batch_scoring._decoder_of_this_process():
+        batch_scoring._score_shard(Loudness, (), listed, tmp_path / "out.csv")
     with (tmp_path / "out.csv").open() as table:
         assert set(next(csv.DictReader(table))) == {"file", "score", "passed", "error"}
 

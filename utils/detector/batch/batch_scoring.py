@@ -95,14 +95,19 @@ def _open_scorer(opener: Callable, arguments: tuple):
 
 @functools.lru_cache(maxsize=1)
 def _open_decoder() -> Decoder:
-    """The decoder of this process, which ends with it, or with `_close_decoder`."""
+    """The decoder of this process, which ends with it, or with `_decoder_of_this_process`."""
     return Decoder()
 
 
-def _close_decoder() -> None:
-    if _open_decoder.cache_info().currsize:
-        with _open_decoder():
-            _open_decoder.cache_clear()
+@contextlib.contextmanager
+def _decoder_of_this_process() -> Iterator[None]:
+    """End the decoder with the block, if there is one."""
+    try:
+        yield
+    finally:
+        if _open_decoder.cache_info().currsize:
+            with _open_decoder():
+                _open_decoder.cache_clear()
 
 
 def _score_shard(opener: Callable, arguments: tuple, files: list[Listed], target: Path) -> None:
@@ -139,6 +144,16 @@ def shard_size(count: int) -> int:
     if count <= FEW_FILES:
         return min(count, SHARD_FILES)
     return min(SHARD_FILES, max(LEAST_FILES, 1 << (count // SHARDS).bit_length() >> 1))
+
+
+def _shards(files: list[Listed]) -> list[list[Listed]]:
+    size = max(1, shard_size(len(files)))
+    return [files[start : start + size] for start in range(0, len(files), size)]
+
+
+def _ahead(processes: int, count: int) -> int:
+    """Shards that are started: others go on while a process hears a recording of hours."""
+    return 2 * processes * max(1, SHARD_FILES // max(1, shard_size(count))) if processes > 1 else 1
 
 
 def _shard_name(key: str, files: list[Listed]) -> str:
@@ -206,22 +221,17 @@ def score_files(
     makes them. Raises what the opener and the scorer raise.
     """
     files = [file if isinstance(file, Listed) else Listed(file, named=True) for file in files]
-    size = max(1, shard_size(len(files)))
-    shards = [files[start : start + size] for start in range(0, len(files), size)]
-    processes = min(processes or parallel.processes(), len(shards))
-    # others go on while a process hears a recording of hours
-    ahead = 2 * processes * max(1, SHARD_FILES // size) if processes > 1 else 1
+    remaining, started = deque(_shards(files)), deque()
+    processes = min(processes or parallel.processes(), len(remaining))
     key = code_digest(opener, _score_shard, settings=arguments) if keep else ""  # never asked for
     with (
         _shard_folder(keep) as folder,
-        contextlib.ExitStack() as at_the_end,
+        _decoder_of_this_process(),
         parallel.executor(max(1, processes)) as pool,
         parallel.progress(label=label, total=len(files), unit="clip", smoothing=0) as bar,
     ):
-        at_the_end.callback(_close_decoder)  # that of this process, if it scored
-        remaining, started = deque(shards), deque()
         while remaining or started:
-            while remaining and len(started) < ahead:
+            while remaining and len(started) < _ahead(processes, len(files)):
                 shard = remaining.popleft()
                 target = folder / _shard_name(key, shard)
                 job = (opener, arguments, shard, target)

@@ -10,9 +10,8 @@ from utils.evaluation import leave_out
 @pytest.mark.slow
 def test_the_ablation_runs_on_a_few_clips(smoke_inputs, tmp_path):
     pages = helpers.stand_in_pages(tmp_path / "pages", smoke_inputs, clips=80)
-    settings = helpers.settings(
-        RUN="ablation", COMPETITION="smoke", SEEDS=[1], FOLDS=2, TUNED_LAYERS=[1], REPEATS=20
-    )
+    few = {"SEEDS": [1], "FOLDS": 2, "TUNED_LAYERS": [1], "CURVE": [0], "REPEATS": 20}
+    settings = helpers.settings(RUN="ablation", COMPETITION="smoke", **few)
     done = helpers.run_command(smoke_inputs, "--profile", "ablation", *settings, demo_pages=pages)
     assert done.returncode == 0, done.stdout
     run = smoke_inputs / "outputs" / "ablation"
@@ -28,3 +27,6 @@ def test_the_ablation_runs_on_a_few_clips(smoke_inputs, tmp_path):
     assert (alone["p_holm"].astype(float) >= alone["p"].astype(float)).all()
     assert (table.loc[table["metric"] == "f1", "prior"].astype(float).between(0.01, 0.99)).all()
     assert (run / "figures" / "ablation.png").exists() and (run / "errors.csv").exists()
+    assert (run / "figures" / "curve.png").exists()
+    curve = table[table["condition"].str.startswith("tuned, ")]
+    assert curve["condition"].nunique() == 2 and curve["against"].str.startswith("frozen, ").all()

@@ -410,7 +410,8 @@ def test_signal_processing_is_that_of_python(library):
 
 
 def test_an_offset_and_nan_are_removed_as_in_python(library, toy):
-    wave = toy.waves[0][:8000].copy()
+    wave = toy.waves[0][:8000] - toy.waves[0][:8000].mean()
+    wave = wave * np.float32(0.9 / np.abs(wave).max())  # offsets are told by the part of the peak
     for offset, notes in ((0.3, ["a constant offset: removed"]), (0.03, []), (0, [])):
         code = "(() => { const n = [], x = w(a[0]); m.rescale([x], n); return [[...x], n]; })()"
         found = in_javascript(library, "decoding.js", code, (wave + offset).tolist())

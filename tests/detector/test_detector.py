@@ -158,8 +158,8 @@ def test_encoders_run_once_per_piece_and_once_per_window(toy, opened, monkeypatc
     opened.pieces(wave)
     assert run == [(1, 72000)]
     run.clear()
-    opened.pieces(toy.waves[0])  # 1.5 s: repeated to 3 s, as short clips were in training
-    assert run == [(1, 48000)]
+    opened.pieces(toy.waves[0])  # 1.5 s: doubled until it is longer than 3 s
+    assert run == [(1, 96000)]
     run.clear()
     opened.timeline(wave)
     assert run == [(1, 72000)] + [(1, 32000)] * 6  # the recording, then its windows

@@ -54,7 +54,7 @@ def hear(part: Part, sound: Sound, number: int) -> None:
     """
     before = sound.seconds
     sound.unknown &= not part.has_beginning
-    decoders = [_by_content, _by_libsndfile, _by_suffix]
+    decoders = [_by_ffmpeg, _by_libsndfile, _by_suffix]
     head = part.read(4)
     if head == b"RIFX":  # a WAV of another byte order, which FFmpeg takes for the usual one
         decoders.insert(0, _by_libsndfile)
@@ -72,10 +72,6 @@ def hear(part: Part, sound: Sound, number: int) -> None:
             return
     sound.notes.append(f"{part.size} bytes of it cannot be decoded")
     sound.damaged = True
-
-
-def _by_content(part: Part, sound: Sound, number: int) -> None:
-    _by_ffmpeg(part, sound, number)
 
 
 def _by_suffix(part: Part, sound: Sound, number: int) -> None:

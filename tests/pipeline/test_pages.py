@@ -198,7 +198,7 @@ def test_the_hardest_system_and_source_are_no_splices(run):
         "system or source,z,bona fide,0.5,6\nlanguage,en,spoof,0,7\n"
     )
     found = [filling.filled(n) for n in ("hardest_spoof", "easiest_spoof", "hardest_source")]
-    assert found == ["`x`, 25 % of 8", "`y`, 75 % of 4", "`z`, 50 % of 6"]
+    assert found == ["`x`, 2 of 8", "`y`, 3 of 4", "`z`, 3 of 6"]
 
 
 def test_the_worst_leaks_are_those_after_conditioning(run):

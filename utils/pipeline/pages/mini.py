@@ -166,11 +166,11 @@ def above_floor(table: str, prior: float) -> str:
 
 def extreme(kind: str, hardest: bool) -> str:
     """System (`kind` "spoof") or source ("bona fide") of mini's test that the submission decides
-    rightly least or most often, with the fraction; splices, which mix several, apart."""
+    rightly least or most often, with the number; splices, which mix several, apart."""
     table = read("mini/breakdown").query("by == 'system or source'")
     table = table[(table["class"] == kind) & ~table["value"].isin(["splice", "spliced"])]
     row = table.loc[table["right"].idxmin() if hardest else table["right"].idxmax()]
-    return f"`{row['value']}`, {100 * row['right']:.0f} % of {row['clips']}"
+    return f"`{row['value']}`, {row['right'] * row['clips']:.0f} of {row['clips']}"
 
 
 def leaks(by: str) -> str:

@@ -72,6 +72,9 @@ def features(
     Returns float32 (N, D): encoders and depths in the order of `depths` (see `columns`); of each
     depth all means, then all standard deviations, then all mean absolute deltas.
     """
+    if len(depths) > 1:  # encoder by encoder: those of one alone are computed and cached once
+        each = [features(waves, {key: wanted}, label, window_s) for key, wanted in depths.items()]
+        return np.concatenate(each, axis=1)
 
     def compute(missing):
         return parallel.map_chunks(

@@ -178,8 +178,8 @@ def fine_tune(
         rng, total = np.random.default_rng((config.seed, epoch)), 0.0
         batches, longest = data.training_batches(rows, config.batch, rng)
         schedule = schedule or torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, peaks, total_steps=config.epochs * len(batches), pct_start=0.1
-        )
+            optimiser, peaks, total_steps=max(11, config.epochs * len(batches)), pct_start=0.1
+        )  # it divides by zero where a tenth of the steps is exactly one
         for index in rng.permutation(len(batches)):
             chosen = batches[index]
             target = torch.from_numpy(labels[chosen].astype(np.float32))

@@ -5,6 +5,7 @@ new process. Names and notes travel through pipes as lines of JSON, sound throug
 """
 
 import contextlib
+import errno
 import json
 import os
 import queue
@@ -28,6 +29,7 @@ from utils.paths import ROOT
 DATA_BYTES = 2 * 2**30  # of memory
 SPACE_BYTES = 16 * 2**30  # of addresses: a long recording is a file that is mapped
 LIMIT_S, LIMIT_S_PER_MB = 120.0, 30.0  # of time for any file, and more for each megabyte
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 MAPPED_BYTES = 2**26  # from here on a wave is mapped, not loaded
 
 
@@ -55,7 +57,8 @@ class Decoder:
         """What `decoding.decode` gives for a file, at `rate` Hz (None: that of the file).
 
         Raises NotAudio and AudioError as that does, and AudioError, naming the file, if the process
-        dies or takes too long. Raises RuntimeError if it cannot be started.
+        dies or takes too long. Raises RuntimeError if it cannot be started, and OSError if the
+        disk has no room for the decoded wave.
         """
         self._make_ready()
         self._files += 1
@@ -70,6 +73,9 @@ class Decoder:
             target.unlink(missing_ok=True)
             reason = f"the decoder stopped at this file ({stop})"
             raise AudioError(f"{path.name}: {reason}") from stop
+        if "no room" in answer:  # no fault of the file: another start may read it
+            hint = "make room, or name another folder in TMPDIR"
+            raise OSError(f"{self._folder.name}: {answer['no room']}: {hint}")
         if "error" in answer:
             raise (NotAudio if answer["not audio"] else AudioError)(answer["error"])
         channels = _loaded(target, answer["channels"])
@@ -176,6 +182,10 @@ def _decoded(path: str, rate: int | None, longest_s: float, target: str) -> dict
             recording.channels.tofile(target)
     except AudioError as error:
         return {"error": str(error), "not audio": isinstance(error, NotAudio)}
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        return {"no room": error.strerror}
     except MemoryError:
         reason = f"needs more than {DATA_BYTES / 2**30:.0f} GB of memory"
         return {"error": f"{Path(path).name}: {reason}", "not audio": False}

@@ -25,6 +25,7 @@ from tqdm.auto import tqdm
 from utils import console
 
 CGROUP = Path("/sys/fs/cgroup")
+CLUSTER_TRIES = 3  # Ray waits 30 s for its first node, too short on a busy machine
 
 
 def process_pool(workers: int, **options) -> ProcessPoolExecutor:
@@ -129,13 +130,20 @@ def cluster():
 
         variables = {name: value for name, value in os.environ.items() if name.startswith("DFS_")}
         variables["PYTHONPATH"] = os.pathsep.join([str(paths.ROOT), *sys.path])
-        ray.init(
-            os.environ.get("RAY_ADDRESS"),
-            include_dashboard=False if "RAY_ADDRESS" not in os.environ else None,
-            logging_level="warning",
-            log_to_driver=False,
-            runtime_env={"env_vars": variables},
-        )
+        options = {
+            "include_dashboard": False if "RAY_ADDRESS" not in os.environ else None,
+            "logging_level": "warning",
+            "log_to_driver": False,
+            "runtime_env": {"env_vars": variables},
+        }
+        for tries_left in reversed(range(CLUSTER_TRIES)):
+            try:
+                ray.init(os.environ.get("RAY_ADDRESS"), **options)
+                break
+            except Exception as error:  # Ray has no class for it
+                if not tries_left or "timed out during startup" not in str(error):
+                    raise
+                ray.shutdown()
         # the notebooks' kernels, which are started later, connect to the same cluster
         os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
     return ray

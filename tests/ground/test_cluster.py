@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -94,3 +95,25 @@ def test_scores_of_files_are_those_of_the_local_engine(
     use_local_engine()
     local = list(batch_scoring.score_files(files, *engine, processes=2))
     assert on_cluster == local and all(row["score"] for row in local)
+
+
+def test_a_cluster_that_starts_slowly_gets_another_chance(monkeypatch):
+    import ray
+
+    starts, stops = [], []
+
+    def start(*arguments, **options):
+        starts.append(arguments)
+        if len(starts) < parallel.CLUSTER_TRIES:
+            raise Exception("The current node timed out during startup. This could happen …")
+
+    monkeypatch.setenv("RAY_ADDRESS", "somewhere")
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", start)
+    monkeypatch.setattr(ray, "shutdown", lambda: stops.append(len(starts)))
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(gcs_address="here"))
+    parallel.cluster()
+    assert stops == list(range(1, parallel.CLUSTER_TRIES)) and os.environ["RAY_ADDRESS"] == "here"
+    monkeypatch.setattr(ray, "init", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        parallel.cluster()

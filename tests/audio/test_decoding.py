@@ -926,3 +926,16 @@ def test_what_cannot_be_decoded_is_refused_with_the_true_reason(speechlike):
     raw = written(speechlike, "RAW", "PCM_16")
     with pytest.raises(decoding.NotAudio, match="raw samples of a rate that nothing tells"):
         decoded(raw, "a.raw")
+
+
+@pytest.mark.parametrize(("rate", "up_to"), [(1000, "500"), (4000, "2,000"), (6000, "3,000")])
+def test_a_rate_below_that_of_the_telephone_is_noted(speechlike, rate, up_to):
+    slow = wav(dsp.resample(speechlike, 8000, rate), rate=rate)
+    note = f"recorded at {rate:,} Hz: it holds nothing above {up_to} Hz"
+    assert decoded(slow).notes == (note,) and not decoded(slow).damaged
+    assert note in decoded(wav(speechlike) + slow).notes
+    for enough in (6800, 7350, 8000):
+        data = wav(dsp.resample(speechlike, 8000, enough), rate=enough)
+        assert decoded(data).notes == ()
+    with pytest.raises(dsp.AudioError, match="x: 999 Hz is no rate of speech"):
+        decoded(wav(speechlike, rate=999))

@@ -13,6 +13,7 @@ from utils.audio.dsp import AudioError
 LONGEST_S = 6 * 3600  # of one recording
 MOST_CHANNELS = 4  # of a recording of that length; a shorter one may have more
 RATES = (1000, 768_000)  # Hz; a rate of 1 Hz would turn kilobytes into gigabytes
+TELEPHONE_RATE = 6800  # Hz; a lower one cuts the telephone band, which ends at 3.4 kHz
 MAPPED_SAMPLES = 2**24  # from here on the result is a memory map
 BLOCK_SAMPLES = 2**20  # moved at a time
 LARGEST = 1e30  # of a sample: the resampler works in single precision
@@ -168,6 +169,8 @@ class Sound:
         self._end_run()
         self.rate = self.rate or rate
         self._format = rate, channels
+        if rate < TELEPHONE_RATE:
+            self.notes.append(f"recorded at {rate:,} Hz: it holds nothing above {rate // 2:,} Hz")
         number = len(self.runs)
         self.runs.append(_Run(channels, self.offsets[number] if self.offsets else None))
         if rate != self.rate:

@@ -749,7 +749,7 @@ def test_the_second_stream_may_have_an_offset(at_48):
 @pytest.mark.parametrize("subtype", ["FLOAT", "DOUBLE"])
 def test_floating_point_is_as_exact_at_any_level(speechlike, subtype):
     unit = speechlike / np.abs(speechlike).max()
-    for peak in (1e-4, 1e-9):
+    for peak in (1e-4, 1e-5, 1e-6, 2.5e-7):
         recording = decoded(wav(peak * np.float64(unit), subtype), rate=8000)
         assert np.abs(recording.channels[0] - unit).max() < 1e-5
         assert recording.notes == (f"peak {peak:g}: rescaled",) and not recording.damaged
@@ -926,6 +926,20 @@ def test_what_cannot_be_decoded_is_refused_with_the_true_reason(speechlike):
     raw = written(speechlike, "RAW", "PCM_16")
     with pytest.raises(decoding.NotAudio, match="raw samples of a rate that nothing tells"):
         decoded(raw, "a.raw")
+
+
+@pytest.mark.parametrize("subtype", ["FLOAT", "DOUBLE", "PCM_32"])
+def test_dither_and_rounding_are_silence(subtype):
+    dither = np.random.default_rng(6).integers(-1, 2, 16000) * 2.0**-23
+    for wave in (dither, 1e-2 * dither, 1e-20 * dither):
+        recording = decoded(wav(wave, subtype))
+        assert loudness(recording)[0] < -130 and recording.notes == ()
+
+
+def test_a_stream_of_rounding_errors_is_not_the_first_with_sound(at_48):
+    tracks = [("pcm_f32le", 1e-8 * at_48), ("pcm_f32le", 1e-5 * at_48)]
+    notes = decoded(muxed("matroska", tracks)).notes
+    assert notes[0] == "2 audio streams: number 2 is heard" and notes[1].startswith("peak ")
 
 
 @pytest.mark.parametrize(("rate", "up_to"), [(1000, "500"), (4000, "2,000"), (6000, "3,000")])

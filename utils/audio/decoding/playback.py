@@ -46,18 +46,20 @@ class Playback:
         import av
 
         converter, form, unit_s, before = None, None, 0.0, self.sound.seconds
+        name, lossless = self.stream.codec.name, self.stream.codec.lossless
         for frame in self._frames():
             if (frame.format.name, frame.layout.name, frame.sample_rate) != form:
                 self._add(converter.resample(None) if converter else [])
                 form = frame.format.name, frame.layout.name, frame.sample_rate
                 packed = "dbl" if frame.format.name.startswith("dbl") else "flt"
+                floating = lossless and frame.format.name.startswith(("flt", "dbl"))
+                self.sound.floats |= floating or name.startswith("pcm_s32")
                 converter = av.AudioResampler(packed, frame_size=BLOCK_SAMPLES)
                 unit_s = float(frame.time_base or 0)
             self._follow(frame, unit_s)
             frame.pts = None
             self._add(converter.resample(frame))
         self._add(converter.resample(None) if converter else [])
-        self.sound.floats |= self.stream.codec_context.name.startswith("pcm_f")
         self.seconds = self.sound.seconds - before
         if not self.seconds:
             raise ValueError("it holds no samples")

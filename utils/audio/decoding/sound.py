@@ -25,7 +25,9 @@ TOLD_OFFSET = 0.05  # of that peak; less is not told
 LEAST_OFFSET = 0.001  # of the peak of all channels
 LOUD_PEAK = 2.0  # a peak beyond full scale is told from here on: that of lossy codecs is lower
 SILENT_PEAK = 3e-4  # -70 dBFS: a stream below it says nothing
-QUIET_PEAKS = (1e-30, 1e-3)  # of floating point, which is as exact at any level
+# Peaks of floating point, which is as exact at any level: below, dither at 24 bits and rounding,
+# which is silence (two steps of 2^-23, -132 dBFS); above, any sound is loud enough as it is.
+QUIET_PEAKS = (2.0**-22, 1e-3)
 
 
 class NotAudio(AudioError):
@@ -104,7 +106,7 @@ class Sound:
         self.broken, self.lost = 0, 0  # of any channel, of all: no finite numbers
         self.drawn = 0  # of those that are none, from those around them
         self.beyond = 0  # samples of any channel beyond ±1
-        self.floats = False  # its samples were stored in floating point
+        self.floats = False  # its samples were stored in 32 bits or more, most in floating point
         self.notes: list[str] = []
         self.reasons: list[str] = []  # why something could not be decoded
         self.damaged, self.unknown = False, True  # unknown: nothing knows what the content is

@@ -184,7 +184,7 @@ def _by_libsndfile(part: Part, sound: Sound, number: int, **raw) -> None:
     try:
         with sf.SoundFile(part, **raw) as file:
             sound.unknown, more = False, True
-            sound.floats |= file.subtype in ("FLOAT", "DOUBLE")
+            sound.floats |= file.subtype in ("FLOAT", "DOUBLE", "PCM_32")
             form = "float64" if file.subtype == "DOUBLE" else "float32"
             while more:
                 block = file.read(BLOCK_SAMPLES, dtype=form, always_2d=True)

@@ -953,3 +953,25 @@ def test_a_rate_below_that_of_the_telephone_is_noted(speechlike, rate, up_to):
         assert decoded(data).notes == ()
     with pytest.raises(dsp.AudioError, match="x: 999 Hz is no rate of speech"):
         decoded(wav(speechlike, rate=999))
+
+
+def three_bytes_of_four(samples, channels):
+    """A WAV of 24 bits in 4 bytes; ints or floats (samples,), the same in each channel."""
+    head = struct.pack("<HHIIHH", 1, channels, 8000, 32000 * channels, 4 * channels, 24)
+    chunks = b"fmt " + struct.pack("<I", 16) + head + b"LIST\x04\0\0\0INFO"
+    chunks += b"data" + struct.pack("<I", 4 * channels * len(samples))
+    return b"RIFF\xff\xff\xff\xffWAVE" + chunks + np.repeat(samples, channels).tobytes()
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_24_bits_at_either_end_of_4_bytes_are_no_floats(speechlike, channels):
+    unit = speechlike / np.abs(speechlike).max()
+    whole = np.round(unit * (2**23 - 1)).astype("<i4")
+    for samples in (whole, whole << 8, (unit * 2**23).astype("<f4")):  # the last is Cool Edit's
+        recording = decoded(three_bytes_of_four(samples, channels), rate=8000)
+        assert len(recording.channels) == channels and not recording.damaged
+        heard = recording.channels[-1] / np.abs(recording.channels).max()
+        assert np.abs(heard - unit).max() < 1e-4
+    quiet = decoded(three_bytes_of_four(whole // 10, channels), rate=8000)
+    assert quiet.notes == ("peak 0.00039063: rescaled",)
+    assert loudness(quiet)[0] == pytest.approx(dsp.dbfs(unit), abs=0.1)

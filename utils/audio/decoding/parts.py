@@ -52,6 +52,8 @@ KINDS = (*BEGINNINGS, MATROSKA, MPEG_TS)
 TAG = re.compile(rb"ID3[\2-\4]\0.[\0-\x7f]{4}", re.DOTALL)
 # Streams of frames without any head: MPEG audio, AAC, AC-3
 FRAMES = re.compile(rb"\xff[\xe2-\xff]|\x0b\x77", re.DOTALL)
+# Samples of 4 bytes, the last (or the first) of which holds nothing but the sign: no floats
+INTEGERS = rb"(?=.{0,200}?data.{4}(?:(?:.{3}[\0\xff]){64}|(?:\0.{3}){64}))"
 # What FFmpeg gets wrong in headers, and what it is given in its place. A length of 0 or of -1
 # stands in files that went through a pipe, or whose recorder was killed.
 MENDED = tuple(
@@ -63,6 +65,8 @@ MENDED = tuple(
         (rb"(data\xf3\xac\xd3\x11.{8})\xff{7}[\x7f\xff]", b"\\1\0\0\0\0\0\0\0\x40"),
         # fewer valid bits than the 32 that a sample takes: it would read them as another format
         (rb"(fmt .{4}\xfe\xff.{12}\x20\0\x16\0)[\x01-\x1f]\0", b"\\1\x20\0"),
+        # 24 bits in 4 bytes, at either end of them, as `arecord -f S24_LE` writes them
+        (rb"(fmt .{4}\x01\0(?:\x01\0.{8}\x04|\x02\0.{8}\x08)\0)\x18\0" + INTEGERS, b"\\1\x20\0"),
     )
 )
 

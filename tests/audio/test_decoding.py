@@ -975,3 +975,17 @@ def test_24_bits_at_either_end_of_4_bytes_are_no_floats(speechlike, channels):
     quiet = decoded(three_bytes_of_four(whole // 10, channels), rate=8000)
     assert quiet.notes == ("peak 0.00039063: rescaled",)
     assert loudness(quiet)[0] == pytest.approx(dsp.dbfs(unit), abs=0.1)
+
+
+def test_an_id3_tag_at_the_end_is_no_sound(kinds):
+    picture = b"APIC\0\0\x75\x4e\0\0\0image/png\0\3\0" + np.random.default_rng(7).bytes(30_000)
+    size = bytes(len(picture) >> shift & 127 for shift in (21, 14, 7, 0))
+    bare = b"ID3\3\0\0" + size + picture
+    footed = b"ID3\4\0\x10" + size + picture + b"3DI\4\0\x10" + size
+    for kind in ("mp3", "adts", "wav", "flac", "opus"):
+        alone = decoded(kinds[kind])
+        for end in (bare, footed, footed + b"TAG" + bytes(125)):
+            recording = decoded(kinds[kind] + end)
+            assert seconds_of(recording) == seconds_of(alone) and recording.notes == (), kind
+    twice = decoded(kinds["mp3"] + bare + kinds["mp3"] + bare)
+    assert seconds_of(twice) == pytest.approx(4, abs=0.2) and not twice.damaged

@@ -144,6 +144,9 @@ def split(file: BinaryIO) -> list[Part]:
     for end, at, kind in _beginnings(file, start, size) if known or frames else ():
         if kind is CLUSTER:
             attached = False
+        if at == size:  # a tag at the end
+            size = end
+            break
         if kind is CLUSTER or attached or kind is known is MPEG_TS:
             continue
         if end - last >= SHORTEST_BYTES and size - at >= SHORTEST_BYTES:
@@ -171,7 +174,7 @@ def _beginnings(file: BinaryIO, start: int, size: int) -> Iterator[tuple[int, in
                 at = behind = position + match.start()
                 if pattern is TAG:
                     behind = _behind_tags(file, at, size)
-                if pattern is not TAG or _kind(file, behind)[1]:
+                if pattern is not TAG or behind == size or _kind(file, behind)[1]:
                     found.append((at, behind, pattern))
         yield from sorted(found, key=lambda beginning: beginning[0])
 
@@ -191,10 +194,10 @@ def _behind_tags(file: BinaryIO, start: int, size: int) -> int:
         file.seek(start)
         tag = file.read(10)
         if len(tag) < 10 or not tag.startswith(b"ID3") or max(tag[6:]) > 127:
-            return start
+            return min(start, size)
         length = sum(byte << shift for byte, shift in zip(tag[6:], (21, 14, 7, 0), strict=True))
         start += 10  # a tag that is longer than the file lies
-        if start + length < size:
+        if start + length <= size:
             start += length + (10 if tag[5] & 0x10 else 0)  # it has a footer
 
 

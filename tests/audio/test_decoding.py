@@ -989,3 +989,18 @@ def test_an_id3_tag_at_the_end_is_no_sound(kinds):
             assert seconds_of(recording) == seconds_of(alone) and recording.notes == (), kind
     twice = decoded(kinds["mp3"] + bare + kinds["mp3"] + bare)
     assert seconds_of(twice) == pytest.approx(4, abs=0.2) and not twice.damaged
+
+
+@pytest.mark.parametrize("encoder", ["libmp3lame", "ac3", "pcm_s16le"])
+@pytest.mark.parametrize("film", [True, False])
+def test_an_avi_tells_what_is_missing_of_its_sound(at_48, encoder, film):
+    tracks = [("mpeg4", 8)] * film + [(encoder, np.tile(at_48, 4))]
+    data = muxed("avi", tracks)
+    whole, (start, end) = decoded(data), (int(part * len(data)) for part in (0.4, 0.6))
+    assert whole.notes == ()
+    damaged = data[:start] + data[end:], data[:start] + bytes(end - start) + data[end:]
+    for changed in (*damaged, data[:end]):
+        recording = decoded(changed)
+        note = f"{seconds_of(recording):.1f} of {seconds_of(whole):.1f} s decoded"
+        assert note in recording.notes and recording.damaged
+        assert seconds_of(recording) < 6.6

@@ -18,6 +18,8 @@ UNKNOWN = 0x7FFF0000  # bytes; from here on, a size of 32 bits is a placeholder
 # Numbers of frames and of bytes in the first frame of MP3; VBRI has them the other way round
 XING = re.compile(rb"(?:Xing|Info)\0\0\0[\3\7\x0b\x0f](.{4})(.{4})", re.DOTALL)
 VBRI = re.compile(rb"VBRI\x00\x01.{4}(.{4})(.{4})", re.DOTALL)
+AUDIO_OF_AVI = re.compile(rb"strh.{4}auds.{16}(.{16})", re.DOTALL)  # scale, rate, start, length
+PAGE_BYTES = 65_307  # at most, of Ogg
 BOXES = (b"moov", b"moof", b"mdat", b"mfra", b"free", b"skip", b"udta", b"uuid", b"wide")
 FIRST_FRAME_BYTES = 1500
 
@@ -77,10 +79,27 @@ def of_mpeg(part: Part) -> tuple[int, int] | None:
     return None
 
 
-def is_finished_avi(part: Part) -> bool:
-    """Whether the head of an AVI gives its size: else its number of frames is a placeholder."""
-    part.seek(4)
-    return 0 < int.from_bytes(part.read(4), "little") < UNKNOWN
+def of_avi(part: Part, number: int) -> float:
+    """Seconds that an AVI promises of one of its audio streams, which FFmpeg fits to its size.
+
+    0 where it was not finished: then its lengths are placeholders.
+    """
+    part.seek(0)
+    head = part.read(SCAN_BYTES)
+    told = [struct.unpack("<II4xI", found) for found in AUDIO_OF_AVI.findall(head)]
+    if number >= len(told) or not 0 < int.from_bytes(head[4:8], "little") < UNKNOWN:
+        return 0.0
+    scale, rate, length = told[number]
+    return length * scale / max(1, rate)
+
+
+def is_torn_ogg(part: Part) -> bool:
+    """Whether an Ogg file ends inside of a page."""
+    part.seek(max(0, part.size - PAGE_BYTES))
+    tail = part.read()
+    page = tail[tail.rfind(b"OggS\0") :]
+    segments = page[27 : 27 + page[26]] if len(page) > 26 else b""
+    return page.startswith(b"OggS") and len(page) < 27 + len(segments) + sum(segments)
 
 
 def behind_boxes(part: Part, end: int) -> int:

@@ -151,11 +151,11 @@ class Playback:
         name, told = self.file.format.name, headers.of_mpeg(part)
         if name in headers.FORMS:
             return headers.not_heard(part, name, self.seconds)
-        if name == "avi" and not headers.is_finished_avi(part):
-            return 0.0, 0
         if name == "mp3" and told and 0 < told[1] <= WHOLE * part.size:
             return 0.0, 0  # no byte is missing: its number of frames lies
         promised = 0.0 if guessed else self._promised()
+        if name == "avi":
+            promised = headers.of_avi(part, self.file.streams.audio.index(self.stream))
         # FLAC's promise is exact; others may begin late
         missing = promised - (self.seconds if name == "flac" else max(self.reached, self.seconds))
         return (missing if max(MISSING_S, 0.02 * self.seconds) < missing < MOST_S else 0.0), 0

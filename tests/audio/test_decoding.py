@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import re
 import struct
 from fractions import Fraction
 
@@ -1004,3 +1005,63 @@ def test_an_avi_tells_what_is_missing_of_its_sound(at_48, encoder, film):
         note = f"{seconds_of(recording):.1f} of {seconds_of(whole):.1f} s decoded"
         assert note in recording.notes and recording.damaged
         assert seconds_of(recording) < 6.6
+
+
+def moved(data, container, encoder, seconds):
+    """A file of one stream whose time line begins later, as that of a capture does."""
+    buffer = io.BytesIO()
+    with av.open(io.BytesIO(data)) as source, av.open(buffer, "w", format=container) as target:
+        stream = target.add_stream_from_template(source.streams.audio[0])
+        for packet in source.demux(audio=0):
+            if packet.dts is not None:
+                packet.pts = packet.dts = packet.dts + int(seconds / packet.time_base)
+                packet.stream = stream
+                target.mux(packet)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("container", "encoder"),
+    [
+        ("ogg", "libopus"),
+        ("asf", "wmav2"),
+        ("flv", "aac"),
+        ("webm", "libopus"),
+        ("matroska", "aac"),
+        ("mpegts", "aac"),
+        ("nut", "aac"),
+    ],
+)
+@pytest.mark.parametrize("seconds", [100, 3600])
+def test_a_capture_that_begins_late_misses_nothing(at_48, container, encoder, seconds):
+    data = moved(muxed(container, [(encoder, at_48)]), container, encoder, seconds)
+    recording = decoded(data)
+    assert seconds_of(recording) == pytest.approx(2, abs=0.1)
+    assert recording.notes == () and not recording.damaged
+
+
+def pages(data):
+    """The pages of an Ogg file."""
+    starts = [match.start() for match in re.finditer(rb"OggS\0", data)]
+    return [data[a:b] for a, b in zip(starts, [*starts[1:], len(data)], strict=True)]
+
+
+@pytest.mark.parametrize("encoder", ["libopus", "flac", "libvorbis"])
+def test_an_ogg_file_that_ends_inside_of_a_page_is_torn(at_48, speechlike, encoder):
+    if encoder == "libvorbis":
+        data = written(np.tile(speechlike, 20), "OGG", "VORBIS")
+    else:
+        data = muxed("ogg", [(encoder, np.tile(at_48, 4))], page_duration="200000")
+    for end in (-1, -300, len(data) // 2):
+        torn = decoded(data[:end])
+        assert torn.notes == ("its last packet is torn",) and torn.damaged
+    for whole in (data, data + bytes(300_000), b"".join(pages(data)[:-1])):
+        assert decoded(whole).notes == ()
+
+
+def test_opus_that_was_joined_late_misses_nothing(at_48):
+    """A listener of a radio station gets its head, then the pages of that moment."""
+    every = pages(muxed("ogg", [("libopus", np.tile(at_48, 4))], page_duration="200000"))
+    recording = decoded(b"".join(every[:2] + every[12:]))
+    assert seconds_of(recording) == pytest.approx(6, abs=0.1)
+    assert recording.notes == () and not recording.damaged

@@ -13,6 +13,7 @@ MOST_S = 7 * 24 * 3600  # a header that promises more is not believed
 MOST_ERRORS = 100  # of the container, in a row or not, after which the rest is given up
 LOG_ERROR = 16  # FFmpeg's level, and PyAV's
 WHOLE = 1.02  # of its size, that an MP3 may give without being cut
+FROM_ZERO = ("ogg", "asf")  # their lengths count from zero, wherever their time line begins
 JOINED = "recordings were joined"
 TORN = re.compile("Packet corrupt|ended prematurely|partial file|Truncating packet")
 
@@ -115,7 +116,9 @@ class Playback:
         # the first and the last are torn wherever a recording was cut; behind them an empty one
         last = self.whole if more else self.packets - 1
         damaged = sum(1 < number < last for number in self.failed)
-        plain = self.stream.codec_context.name.startswith(("pcm", "adpcm", "g72"))
+        name, codec = self.file.format.name, self.stream.codec_context.name
+        plain = name == "wav" or codec.startswith(("pcm", "adpcm", "g72"))
+        torn = TORN.search(said) or name == "ogg" and headers.is_torn_ogg(part)
         joined = "invalid concatenated file" in said and self._is_longer(part)
         if missing == headers.UNFINISHED:
             notes.append("its header gives no length: it was not finished")
@@ -125,9 +128,8 @@ class Playback:
             notes.append(f"{seconds:.{digits}f} of {total:.{digits}f} s decoded")
         if damaged and not joined:
             notes.append(f"{damaged} of {self.packets - 1} packets damaged")
-        elif not missing and TORN.search(said) and not plain and not more:
+        elif not missing and torn and not plain and not more:
             notes.append("its last packet is torn")
-        name = self.file.format.name
         broken = any(level <= LOG_ERROR and who == name for level, who, _ in self.logs)
         self.sound.damaged |= bool(notes) or bool(self.gap_s and broken)
         if self.gap_s:
@@ -167,6 +169,8 @@ class Playback:
         """
         alone = self.is_alone
         begin = (self.stream.start_time or 0) * (self.stream.time_base or 0)
+        if self.file.format.name in FROM_ZERO:
+            begin = 0
         if self.stream.duration and (alone or "mov" in self.file.format.name):
             return float(begin + self.stream.duration * self.stream.time_base)
         return (self.file.duration or 0) / 1e6 if alone else 0.0

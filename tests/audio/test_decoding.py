@@ -1065,3 +1065,23 @@ def test_opus_that_was_joined_late_misses_nothing(at_48):
     recording = decoded(b"".join(every[:2] + every[12:]))
     assert seconds_of(recording) == pytest.approx(6, abs=0.1)
     assert recording.notes == () and not recording.damaged
+
+
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24"])
+def test_flac_without_its_beginning_is_heard(speechlike, subtype):
+    stereo = np.stack([np.tile(speechlike, 4), np.tile(speechlike[::-1], 4)], axis=1)
+    data = written(stereo, "FLAC", subtype)
+    rest, note = data[len(data) // 4 :], ("its beginning is missing or damaged",)
+    for changed in (data[4:], data[42:], data[:8] + bytes(34) + data[42:], bytes(42) + data[42:]):
+        recording = decoded(changed, "a.flac", rate=8000)
+        assert recording.notes == note and recording.damaged
+        assert np.abs(recording.channels - stereo.T).max() < 1e-4
+    recording = decoded(rest, "a.flac", rate=8000)
+    assert recording.notes == note and 5 < seconds_of(recording) < 6.2
+    end = recording.channels[:, -32000:]
+    assert np.abs(end - stereo.T[:, -32000:]).max() < 1e-4
+    for junk in (b"words " * 999, np.random.default_rng(8).bytes(100_000)):
+        with pytest.raises(decoding.NotAudio, match="or its beginning is missing"):
+            decoded(junk, "a.flac")
+    mp3 = written(speechlike, "MP3", "MPEG_LAYER_III")
+    assert decoded(mp3, "a.flac").notes == decoded(mp3, "a.mp3").notes == ()

@@ -81,4 +81,5 @@ def _recording(sound: Sound, joined: int, number: int, form: tuple) -> Recording
 def _unknown(name: str) -> str:
     if PurePath(name).suffix.lower()[1:] in RAW.split():
         return "or raw samples of a rate that nothing tells: make a WAV of them"
-    return "it holds no sound that anything knows"
+    text = "it holds no sound that anything knows"
+    return f"{text}, or its beginning is missing" if claims_sound(Path(name)) else text

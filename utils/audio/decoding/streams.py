@@ -80,6 +80,11 @@ def _by_suffix(part: Part, sound: Sound, number: int) -> None:
         _by_libsndfile(part, sound, number, **VOX)
     elif suffix in HEADERLESS:
         _by_ffmpeg(part, sound, number, *HEADERLESS[suffix])
+    elif suffix == ".flac":  # its frames tell what they are, where their head is missing
+        frames = Part(part.file, part.start + len(b"fLaC"), part.start + part.size)
+        _by_ffmpeg(frames, sound, number, "flac")
+        sound.notes.append("its beginning is missing or damaged")
+        sound.damaged = True
 
 
 def _suffix(sound: Sound) -> str:
@@ -125,7 +130,7 @@ def _by_ffmpeg(
                 if not streams or _is_misdetected(file.format, sound, logs, before):
                     sound.unknown = True
                     raise _Unreadable("no sound")
-                sound.unknown = False
+                sound.unknown &= form is not None  # else it was opened as what it may not be
                 sound.streams = max(sound.streams, len(streams))
                 stream = streams[min(number, len(streams) - 1)]
                 if stream.codec_context is None:

@@ -1085,3 +1085,22 @@ def test_flac_without_its_beginning_is_heard(speechlike, subtype):
             decoded(junk, "a.flac")
     mp3 = written(speechlike, "MP3", "MPEG_LAYER_III")
     assert decoded(mp3, "a.flac").notes == decoded(mp3, "a.mp3").notes == ()
+
+
+def test_encrypted_sound_is_refused_by_that_name(at_48):
+    options = {"encryption_scheme": "cenc-aes-ctr", "encryption_key": "76" * 16}
+    data = muxed("mp4", [("aac", at_48)], encryption_kid="a7" * 16, **options)
+    with pytest.raises(dsp.AudioError, match="^x: encrypted$"):
+        decoded(data)
+
+
+def test_a_wav_of_another_byte_order_that_was_not_finished_is_no_noise(speechlike):
+    data = written(speechlike, "WAV", "PCM_16", endian="BIG")
+    recording = decoded(replaced(data, data.index(b"data") + 4, bytes(4)), rate=8000)
+    assert np.abs(recording.channels[0] - speechlike).max() < 1e-4
+
+
+@pytest.mark.parametrize("encoder", ["libmp3lame", "ac3"])
+def test_codecs_in_a_wav_that_went_through_a_pipe_are_not_torn(at_48, encoder):
+    data = muxed("wav", [(encoder, at_48)])
+    assert decoded(with_size(data, 0xFFFFFFFF)).notes == decoded(data).notes == ()

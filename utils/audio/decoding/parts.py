@@ -60,6 +60,7 @@ MENDED = tuple(
     (re.compile(pattern, re.DOTALL), replacement)
     for pattern, replacement in (
         (rb"\A(\.snd.{4})\0{4}", b"\\1\xff\xff\xff\xff"),
+        (rb"\A(RIFX.{4}WAVE.{0,200}?data)\0{4}", b"\\1\xff\xff\xff\xff"),
         (rb"\A(?:RF64|BW64)(.{4}WAVEds64.{12}(?:\0{8}|\xff{8}))", b"RIFF\\1"),
         (rb"\A(riff\x2e\x91\xcf\x11.{8})(?:\0{8}|\xff{8})", b"\\1\0\0\0\0\0\0\0\x40"),
         (rb"(data\xf3\xac\xd3\x11.{8})\xff{7}[\x7f\xff]", b"\\1\0\0\0\0\0\0\0\x40"),

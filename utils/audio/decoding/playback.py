@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from utils.audio.decoding import headers
 from utils.audio.decoding.parts import Part
 from utils.audio.decoding.sound import Sound
+from utils.audio.dsp import AudioError
 
 BLOCK_SAMPLES = 2**16  # converted at a time
 MISSING_S = 0.25  # less is not told: packets of most codecs do not end where the sound does
@@ -70,6 +71,8 @@ class Playback:
 
         for packet in self._packets():
             self.packets += 1
+            if packet.has_sidedata("encryption_info"):
+                raise AudioError(f"{self.sound.name}: encrypted")
             said = len(self.logs)
             try:
                 frames = packet.decode()

@@ -1104,3 +1104,29 @@ def test_a_wav_of_another_byte_order_that_was_not_finished_is_no_noise(speechlik
 def test_codecs_in_a_wav_that_went_through_a_pipe_are_not_torn(at_48, encoder):
     data = muxed("wav", [(encoder, at_48)])
     assert decoded(with_size(data, 0xFFFFFFFF)).notes == decoded(data).notes == ()
+
+
+@pytest.mark.parametrize("container", ["amr", "3gp"])
+def test_pauses_of_a_telephone_are_no_damage(speechlike, container):
+    """AMR sends the level of the noise, or nothing, while nobody speaks."""
+    noise = np.random.default_rng(9).standard_normal(24000) * 1e-4
+    wave = np.concatenate([speechlike, noise, speechlike, noise])
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format=container) as file:
+        options = {"options": {"dtx": "1"}, "layout": "mono"}
+        stream = file.add_stream("libopencore_amrnb", rate=8000, **options)
+        stream.bit_rate = 12200
+        whole = np.int16(32767 * wave)[None]
+        frame = av.AudioFrame.from_ndarray(whole, format="s16", layout="mono")
+        frame.sample_rate = 8000
+        for converted in (*av.AudioResampler("s16", "mono", 8000).resample(frame), None):
+            for packet in stream.encode(converted):
+                file.mux(packet)
+    recording = decoded(buffer.getvalue(), rate=8000)
+    (note,) = recording.notes
+    assert re.fullmatch(r"pauses of [45]\.\d s hold no sound", note) and not recording.damaged
+    assert seconds_of(recording) + float(note.split()[2]) == pytest.approx(10, abs=0.1)
+    assert dsp.dbfs(recording.channels[0]) > dsp.dbfs(speechlike) - 5
+    if container == "amr":
+        lost = buffer.getvalue().replace(b"\x7c", b"\x5c")  # of a type that does not exist
+        assert "packets damaged" in decoded(lost).notes[0]

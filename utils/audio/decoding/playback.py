@@ -15,6 +15,7 @@ MOST_ERRORS = 100  # of the container, in a row or not, after which the rest is 
 LOG_ERROR = 16  # FFmpeg's level, and PyAV's
 WHOLE = 1.02  # of its size, that an MP3 may give without being cut
 FROM_ZERO = ("ogg", "asf")  # their lengths count from zero, wherever their time line begins
+PAUSES = {"amrnb": {8: 6, 15: 1}, "amrwb": {9: 6, 15: 1}}  # bytes of frames without speech, by type
 JOINED = "recordings were joined"
 TORN = re.compile("Packet corrupt|ended prematurely|partial file|Truncating packet")
 
@@ -32,6 +33,7 @@ class Playback:
         self.failed: list[int] = []  # numbers of packets that could not be decoded
         self.reached = 0.0  # seconds on the time line of the file
         self.gap_s = 0.0  # of that time line, inside the sound
+        self.pause_s = 0.0  # of it, that was not recorded as nobody spoke
         stream.codec_context.thread_count = 1
 
     @property
@@ -69,8 +71,12 @@ class Playback:
     def _frames(self) -> Iterator:
         import av
 
+        pauses = PAUSES.get(self.stream.codec.name)
         for packet in self._packets():
             self.packets += 1
+            if pauses and _is_pause(bytes(packet), pauses):  # FFmpeg makes no comfort noise
+                self._pause(packet)
+                continue
             if packet.has_sidedata("encryption_info"):
                 raise AudioError(f"{self.sound.name}: encrypted")
             said = len(self.logs)
@@ -87,6 +93,13 @@ class Playback:
             self.at = start, end + packet.size
             if good and self.at[1] > self.end:
                 self.whole, self.end = self.packets, self.at[1]
+
+    def _pause(self, packet) -> None:
+        """Pass over a packet that says how much noise there is, or nothing."""
+        length_s = float((packet.duration or 0) * packet.time_base)
+        self.pause_s += length_s
+        self.reached += length_s
+        self._reach(packet, True)
 
     def _packets(self) -> Iterator:
         import av
@@ -137,6 +150,8 @@ class Playback:
         self.sound.damaged |= bool(notes) or bool(self.gap_s and broken)
         if self.gap_s:
             notes.append(f"gaps of {self.gap_s:.1f} s in its time line")
+        if self.pause_s > MISSING_S:
+            notes.append(f"pauses of {self.pause_s:.1f} s hold no sound")
         if behind and not more:
             notes.append(f"{behind} bytes behind its sound are not heard")
         if joined or more:
@@ -177,6 +192,14 @@ class Playback:
         if self.stream.duration and (alone or "mov" in self.file.format.name):
             return float(begin + self.stream.duration * self.stream.time_base)
         return (self.file.duration or 0) / 1e6 if alone else 0.0
+
+
+def _is_pause(frames: bytes, pauses: dict[int, int]) -> bool:
+    """Whether a packet of AMR holds no frame of speech. Args: `pauses` as in `PAUSES`."""
+    size = len(frames)
+    while frames and (length := pauses.get(frames[0] >> 3 & 15)):
+        frames = frames[length:]
+    return bool(size) and not frames
 
 
 def _is_cover(stream) -> bool:

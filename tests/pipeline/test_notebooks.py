@@ -9,14 +9,14 @@ import pytest
 
 from utils import code_digest, paths
 from utils.pipeline import notebooks, profiles, run, steps
+from utils.pipeline.pages import notebooks as pages
 
 NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
 WITH_THE_KEY = ("08_evaluation", "11_ablation")  # the only ones that may read test_key.csv
 
-LESSONS = [path for path in NOTEBOOKS if path.stem != "09_detector"]  # 09 has a form of its own
+FIGURE = re.compile(r"plots\.save\((.+)\)|figures\.(\w+)\(run")
 
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-every_lesson = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 
 
 def code_cells(path):
@@ -62,20 +62,22 @@ def sections(path):
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
-@every_lesson
-def test_every_figure_is_read_before_the_next_one(path):
-    waiting = None
+@every_notebook
+def test_every_figure_is_read_with_a_number_of_the_reference_run(path):
+    """In its own section, before the next figure, by a cell that is filled from the tables."""
+    filled, waiting = set(pages.cells(f"notebooks/{path.name}").values()), None
     for cell in nbformat.read(path, 4).cells:
-        saved = "plots.save(" in cell.source
-        assert not (saved and waiting), f"nobody reads {waiting}"
-        if saved:
-            waiting = re.search(r"plots\.save\((.+)\)", cell.source)[1]
-        elif cell.cell_type == "markdown":
+        figure = FIGURE.search(cell.source) if cell.cell_type == "code" else None
+        ends = figure or (cell.cell_type == "markdown" and cell.source.startswith("#"))
+        assert not (ends and waiting), f"nobody reads {waiting}"
+        if figure:
+            waiting = figure[1] or figure[2]
+        elif cell.source in filled and re.search(r"\d", cell.source.replace("Reference run", "")):
             waiting = None
     assert waiting is None
 
 
-@every_lesson
+@every_notebook
 def test_a_lesson_tells_the_slides_and_ends_with_exercises_and_numbers(path):
     titles = list(sections(path))
     assert titles[-3:] == ["On the slides", "Try it", "What we learned"]

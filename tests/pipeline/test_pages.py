@@ -220,6 +220,29 @@ def test_executed_notebooks_are_linked_where_there_are_some(tmp_path, monkeypatc
 
 
 @pytest.fixture
+def executed(tmp_path, monkeypatch):
+    """An executed notebook as `pipeline.publish` writes it: prose, code, and what that put out."""
+    monkeypatch.setattr(reference, "FOLDER", tmp_path)
+    (tmp_path / "mini" / "html").mkdir(parents=True)
+    put_out = "<p>right on <b>3</b> of&nbsp;5</p><p>once 1</p><p>once 2</p><style>once 4</style>"
+    (tmp_path / "mini" / "html" / "01_a.html").write_text(
+        '<div class="cell x"><p>right on 7 of 9</p></div>'
+        f'<div class="cell y"><pre>right on 8</pre><div class="output_wrapper">{put_out}</div></div>'
+        '<div class="cell z"><p>right on 6 of 5</p></div>'
+    )
+
+
+def test_what_a_notebook_printed_is_that_of_its_code(executed):
+    assert filling.filled(r"printed; 01_a; right on (\d) of") == "3"
+
+
+@pytest.mark.parametrize("pattern", [r"right on (\d) in", r"once (\d)"])
+def test_a_pattern_that_fits_nothing_or_two_outputs_is_an_error(executed, pattern):
+    with pytest.raises(KeyError, match="outputs fit"):
+        filling.filled(f"printed; 01_a; {pattern}")
+
+
+@pytest.fixture
 def lesson(tables, monkeypatch):
     """A function that writes a notebook with these cells and the template of its cells."""
     monkeypatch.setattr(paths, "ROOT", tables)

@@ -125,6 +125,17 @@ def of_studies() -> dict:
     }
 
 
+def of_map() -> dict:
+    """Where systems lie on the first component, beside both kinds of bona fide clips."""
+    table = read("detector/systems")
+    spoof, recordings = (table.loc[table["label"] == label, "x"] for label in (0, 1))
+    return {
+        "systems_all": len(spoof),
+        "systems_left": int((spoof < recordings.min()).sum()),
+        "systems_right": int((spoof > recordings.max()).sum()),
+    }
+
+
 def of_recordings() -> dict:
     """Speech and other sounds, conditions of recordings."""
     speech = read("detector/speech")
@@ -170,6 +181,7 @@ def values() -> dict:
         of_release()
         | of_quality()
         | of_studies()
+        | of_map()
         | of_recordings()
         | card_facts.of_recording()
         | card_facts.of_training()

@@ -8,6 +8,7 @@ cells (see `notebooks`). What stands in double braces is filled:
     {{mini/breakdown; piper; right 0%}}       21 %
     {{mini_rows}}                             what `values.VALUES` makes of that name
     {{card; doubling}}                        the same of `detector.studies.card`
+    {{printed; 01_eda; right on (.+?)%}}      what a cell of the executed notebook put out
 
 The first word is a CSV file under outputs/reference/, the last a column with a format; the words
 between them name one row, each is one of its cells (`released*`: a cell that begins so;
@@ -82,6 +83,8 @@ def filled(field: str) -> str:
         if re.search(r"\bnan\b", made):
             raise KeyError(f"{words[0]} holds a number that is not there")
         return made
+    if words[0] == "printed":
+        return values.printed(*words[1:])
     found = FORMAT.fullmatch(words[-1])
     column, how = found.groups() if found else (words[-1], ".3f")
     return formatted(row_of(words[0], words[1:-1]), column, how)

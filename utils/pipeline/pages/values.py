@@ -3,14 +3,17 @@
 `VALUES` holds a function for each name; templates name them in double braces (see `filling`).
 """
 
+import html
+import re
+
 from utils import paths, reference
 from utils.pipeline.pages import ablation, mini, speed
 from utils.reference import read, rows
 
 
-def alarms_true(one_in: int) -> float:
-    """Share of alarms that are true where one recording in so many is fake (released threshold)."""
-    row = read("detector/thresholds", index_col="chosen_for").loc["released"]
+def alarms_true(one_in: int, chosen_for: str = "released") -> float:
+    """Share of alarms that are true where one recording in so many is fake, at a threshold."""
+    row = read("detector/thresholds", index_col="chosen_for").loc[chosen_for]
     true = (1 - row["misses"]) / one_in
     return true / (true + (1 - 1 / one_in) * row["false_alarms_plain"])
 
@@ -80,6 +83,22 @@ def executed(run: str) -> str:
     return f"\n| {links} | {told} |" if links else ""
 
 
+def printed(notebook: str, pattern: str) -> str:
+    """What an executed notebook of mini printed: the group of a regular expression.
+
+    It is looked for in what its cells put out, in one line with single spaces. Raises KeyError
+    unless all places that fit say the same.
+    """
+    page = (reference.FOLDER / "mini" / "html" / f"{notebook}.html").read_text(encoding="utf-8")
+    wrapper = '<div class="output_wrapper">'
+    outputs = [cell.partition(wrapper)[2] for cell in page.split('<div class="cell ')]
+    text = html.unescape(re.sub(r"<style.*?</style>|<[^>]+>", " ", " ".join(outputs), flags=re.S))
+    found = set(re.findall(pattern, " ".join(text.split())))
+    if len(found) != 1:
+        raise KeyError(f"{notebook}.html: {len(found)} outputs fit {pattern}, not one")
+    return found.pop()
+
+
 def slides_vote_gain() -> str:
     """F1 of the best vote on the slides less that of their best single model."""
     f1 = read("slides", index_col="system")["f1"]
@@ -97,6 +116,7 @@ VALUES = (
         "system_rows": system_rows,
         "recording_rows": recording_rows,
         "alarms_true_100": lambda: f"{100 * alarms_true(100):.0f} %",
+        "alarms_true_100_strict": lambda: f"{100 * alarms_true(100, '1% false alarms'):.0f} %",
         "owners_doubled": lambda: of_card("doubling").replace("-", "−"),
         "trained_clips": lambda: trained_on("clips"),
         "trained_owners": lambda: trained_on("owners"),

@@ -225,11 +225,13 @@ def executed(tmp_path, monkeypatch):
     monkeypatch.setattr(reference, "FOLDER", tmp_path)
     (tmp_path / "mini" / "html").mkdir(parents=True)
     put_out = "<p>right on <b>3</b> of&nbsp;5</p><p>once 1</p><p>once 2</p><style>once 4</style>"
-    (tmp_path / "mini" / "html" / "01_a.html").write_text(
-        '<div class="cell x"><p>right on 7 of 9</p></div>'
-        f'<div class="cell y"><pre>right on 8</pre><div class="output_wrapper">{put_out}</div></div>'
-        '<div class="cell z"><p>right on 6 of 5</p></div>'
+    cells = (
+        "<p>right on 7 of 9</p>",
+        f'<pre>right on 8</pre><div class="output_wrapper">{put_out}</div>',
+        "<p>right on 6 of 9</p>",
     )
+    page = "".join(f'<div class="cell x">{cell}</div>' for cell in cells)
+    (tmp_path / "mini" / "html" / "01_a.html").write_text(page)
 
 
 def test_what_a_notebook_printed_is_that_of_its_code(executed):

@@ -52,8 +52,8 @@ def det(run: Path, table: pd.DataFrame, threshold: float) -> None:
     right.axvline(logit(threshold), color="black", ls="--", label="released threshold")
     right.set(title="Spoofs lie lower, and overlap", xlabel="log-odds of bona fide")
     right.set(ylabel="density of clips of owners left out")
-    right.set_ylim(top=1.45 * right.get_ylim()[1])  # room for the legend
-    right.legend(fontsize=8, loc="upper left")
+    right.set_ylim(top=1.6 * right.get_ylim()[1])  # room for the legend
+    right.legend(fontsize=9, loc="upper left", frameon=True, framealpha=1)
     plots.save(run, "det")
 
 
@@ -70,7 +70,7 @@ def candidates(run: Path, table: pd.DataFrame) -> None:
 def learning(run: Path, curve: pd.DataFrame) -> tuple[float, float]:
     """EER against owners that train; returns (start, slope) of a line over log2 of the owners."""
     fig, axis = plt.subplots(figsize=(8, 3.6))
-    ends = np.array([curve["owners"].min(), 4 * curve["owners"].max()])
+    ends = np.array([curve["owners"].min(), curve["owners"].max()])
     lines = {}
     looks = {"line": ("o", "-", plots.OURS), "RBF likeness": ("^", "--", plots.GREY)}
     for name, (marker, line, colour) in looks.items():
@@ -80,7 +80,7 @@ def learning(run: Path, curve: pd.DataFrame) -> tuple[float, float]:
         axis.plot(rows["owners"], rows["eer"], marker, color=colour, label=label)
         axis.plot(ends, start + slope * np.log2(ends), ls=line, color=colour, lw=1)
     axis.set_xscale("log", base=2)
-    ticks = [25 * 2**power for power in range(8)]
+    ticks = sorted(set(curve["owners"]))
     axis.set_xticks(ticks, ticks)
     axis.set(title="Each doubling of owners takes errors away")
     axis.set(xlabel="owners that train (log scale)", ylabel="EER on owners left out")
@@ -160,15 +160,18 @@ def systems(run: Path, table: pd.DataFrame) -> None:
         own = table[families == name]
         axis.scatter(table["x"], table["y"], s=4, color=plots.UNTOLD)
         axis.scatter(own["x"], own["y"], s=10, color=plots.SPOOF)
-        axis.scatter(bonafide["x"], bonafide["y"], s=90, color=plots.BONAFIDE, marker="*")
+        for kind, marker, size in (("plain", "*", 180), ("page", "P", 90)):
+            point = bonafide[bonafide.index.str.endswith(kind)]
+            look = {"color": plots.BONAFIDE, "edgecolor": "white", "marker": marker}
+            axis.scatter(point["x"], point["y"], s=size, **look)
         axis.set_title(f"{name} ({len(own)})", fontsize=10)
     for axis in axes.flat[len(names) :]:
         axis.axis("off")
     fig.supxlabel("first principal component", fontsize=11)
-    fig.supylabel("second", fontsize=11)
+    fig.supylabel("second principal component", fontsize=11)
     fig.suptitle(
-        "Spoofs of most families lie on both sides of recordings\n"
-        "(points: the family, grey: all systems; stars: people, and bona fide clips of demo pages)",
+        "Spoofs of most families lie on both sides of recordings\n(orange: the family; grey: all "
+        "systems; star: recordings of people; cross: bona fide clips of demo pages)",
         fontsize=11,
     )
     plots.save(run, "systems")

@@ -65,10 +65,11 @@ def result_rows() -> str:
     cells = []
     for row in table.itertuples():
         name = model(row.model)
+        known = f" (`{row.model}`)" if row.model in MODELS else ""  # what figures call it
         bold = f"**{name} (submitted)**" if row.model == submitted else name
         f1 = f"{row.f1:.3f} [{row.f1_low:.3f}, {row.f1_high:.3f}]"
         numbers = (f"{row.eer:.3f}", f"{row.auc:.3f}", f"{out_of_fold[row.model]:.3f}")
-        cells.append((bold, f1, *numbers))
+        cells.append((bold + known, f1, *numbers))
     test = f"{floor(test_prior()):.3f}"
     trained = f"{floor(vote()['training_prior']):.3f}"
     return rows([*cells, ("all called bona fide (floor)", test, "0.500", "0.500", trained)])
@@ -101,15 +102,22 @@ def conditioning(strength: float, protocol: str, column: str) -> str:
     return f"{some[column].mean():.2f}"
 
 
-def trained_by_plan() -> tuple[set, set]:
-    """(systems, languages) of mini's training clips, as its recipe names them."""
+def trained_by_plan(competition: str = "mini") -> tuple[set, set]:
+    """(systems, languages) of a competition's training clips, as its recipe names them."""
     from utils.competition import plans
     from utils.sources import real_speech
 
-    plan = plans.PLANS["mini"]["train"]
+    plan = plans.PLANS[competition]["train"]
     systems = {system for system, *_ in (*plan.vocoded, *plan.tts)}
     languages = {real_speech.SOURCES[source].language for source, *_ in plan.bonafide}
     return systems, languages | {language for _, language, *_ in plan.tts}
+
+
+def sources_of_full() -> str:
+    """How many sources of bona fide speech train in `full`, as its recipe names them."""
+    from utils.competition import plans
+
+    return str(len({source for source, *_ in plans.PLANS["full"]["train"].bonafide}))
 
 
 def new_languages() -> str:
@@ -234,6 +242,9 @@ VALUES = {
     "new_languages": new_languages,
     "train_systems": lambda: str(len(trained_by_plan()[0])),
     "train_languages": lambda: str(len(trained_by_plan()[1])),
+    "full_sources": sources_of_full,
+    "full_systems": lambda: str(len(trained_by_plan("full")[0])),
+    "full_languages": lambda: str(len(trained_by_plan("full")[1])),
     "test_under_2s": lambda: test_clips_of("under 2 s"),
     "test_over_8s": lambda: test_clips_of("over 8 s"),
     "gain_best_single": lambda: gain(vote()["best_single"]),

@@ -50,6 +50,12 @@ def operations(seconds: int = 4) -> str:
     return f"{table['stock_all_gop'] / table['all_gop']:.1f}"
 
 
+def matrix_speed() -> str:
+    """Speed at which the machine multiplied matrices, in 10^9 operations a second."""
+    table = read("speed/operations")
+    return f"{(1000 * table['all_gop'] / table['least_ms']).median():.0f}"
+
+
 def eight_bits() -> str:
     """Engines for eight bits: time as a fraction of float32's, difference of the last layer."""
     table = read("speed/eight_bits", index_col="engine")
@@ -109,6 +115,7 @@ def median(seconds: int, rival: str, column: str, task: str, digits: int, unit: 
 
 
 VALUES = {
+    "speed_matrix": matrix_speed,
     "speed_rows": speed_rows,
     "speed_operations": operations,
     "speed_eight_bits": eight_bits,

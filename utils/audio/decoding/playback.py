@@ -77,7 +77,7 @@ class Playback:
             if pauses and _is_pause(bytes(packet), pauses):  # FFmpeg makes no comfort noise
                 self._pause(packet)
                 continue
-            if packet.has_sidedata("encryption_info"):
+            if self.packets == 1 and packet.has_sidedata("encryption_info"):
                 raise AudioError(f"{self.sound.name}: encrypted")
             said = len(self.logs)
             try:

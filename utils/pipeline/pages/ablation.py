@@ -1,5 +1,6 @@
 """What pages quote of the ablation and of the runs before it: tables, counts of differences."""
 
+import numpy as np
 import pandas as pd
 
 from utils.evaluation import comparison
@@ -11,16 +12,29 @@ def compared() -> pd.DataFrame:
     """Every comparison of the ablation, with `beyond`: its 95 % interval excludes 0."""
     table = read("ablation/ablation")
     table = table[table["against"].notna()]
-    return table.assign(beyond=(table["delta_low"] > 0) | (table["delta_high"] < 0))
+    below = np.signbit(table["delta_high"])  # -0.0000 in the table is below 0, too
+    return table.assign(beyond=(table["delta_low"] > 0) | below)
+
+
+def surviving() -> pd.DataFrame:
+    """The comparisons that Holm's correction leaves."""
+    return compared().query("p_holm <= 0.05")
 
 
 def effects_beyond() -> str:
-    """ "none of nine": effects that move an EER beyond its interval, alone, on any protocol."""
+    """ "five of nine": effects that move an EER beyond its interval, alone, on any protocol."""
     alone = compared().query("metric == 'eer' and condition.str.endswith(', alone')")
     beyond = alone.groupby("condition")["beyond"].any()
     if len(beyond) != 9:
         raise KeyError(f"{len(beyond)} effects alone, not nine")
-    return f"{beyond.sum() or 'none'} of nine"
+    words = "none one two three four five six seven eight nine".split()
+    return f"{words[beyond.sum()]} of nine"
+
+
+def effect_intervals() -> str:
+    """"8 of 36": intervals of `effects_beyond`, each effect on each protocol."""
+    alone = compared().query("metric == 'eer' and condition.str.endswith(', alone')")
+    return f"{alone['beyond'].sum()} of {len(alone)}"
 
 
 def effects_test() -> pd.Series:
@@ -123,6 +137,7 @@ VALUES = {
     "claim_lines": claim_lines,
     "comparisons": lambda: str(len(compared())),
     "comparisons_beyond": lambda: str(compared()["beyond"].sum()),
+    "comparisons_survive": lambda: str(len(surviving())),
     "comparisons_by_chance": lambda: f"{0.05 * len(compared()):.0f}",
     "earlier_rows": earlier_rows,
     "earlier": lambda: str(len(earlier_compared())),
@@ -130,6 +145,7 @@ VALUES = {
     "earlier_by_chance": lambda: f"{0.05 * len(earlier_compared()):.0f}",
     "eer_width": lambda: f"{width_of_eer():.2f}",
     "effects_beyond": effects_beyond,
+    "effect_intervals": effect_intervals,
     "effects_least": lambda: f"{effects_test().min():+.3f}".replace("-", "−"),
     "effects_most": lambda: f"{effects_test().max():+.3f}",
 }

@@ -27,12 +27,12 @@ def effects_beyond() -> str:
     beyond = alone.groupby("condition")["beyond"].any()
     if len(beyond) != 9:
         raise KeyError(f"{len(beyond)} effects alone, not nine")
-    words = "none one two three four five six seven eight nine".split()
+    words = ["none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
     return f"{words[beyond.sum()]} of nine"
 
 
 def effect_intervals() -> str:
-    """"8 of 36": intervals of `effects_beyond`, each effect on each protocol."""
+    """ "8 of 36": intervals of `effects_beyond`, each effect on each protocol."""
     alone = compared().query("metric == 'eer' and condition.str.endswith(', alone')")
     return f"{alone['beyond'].sum()} of {len(alone)}"
 
@@ -42,6 +42,12 @@ def effects_test() -> pd.Series:
     return compared().query(
         "metric == 'eer' and protocol == 'test' and condition.str.endswith(', alone')"
     )["delta"]
+
+
+def curve_sizes() -> list[int]:
+    """Numbers of training clips of the curve of fine-tuning, ascending; the last has demo pages."""
+    names = compared()["condition"].drop_duplicates()
+    return sorted(names.str.extract(r"^tuned, (\d+) clips$")[0].dropna().astype(int))
 
 
 def earlier_rows() -> str:
@@ -139,6 +145,10 @@ VALUES = {
     "comparisons_beyond": lambda: str(compared()["beyond"].sum()),
     "comparisons_survive": lambda: str(len(surviving())),
     "comparisons_by_chance": lambda: f"{0.05 * len(compared()):.0f}",
+    "curve_fewest": lambda: str(curve_sizes()[0]),
+    "curve_most": lambda: f"{curve_sizes()[-1]:,}",
+    "curve_sizes": lambda: ", ".join(f"{size:,}" for size in curve_sizes()),
+    "demo_clips": lambda: str(curve_sizes()[-1] - curve_sizes()[-2]),
     "earlier_rows": earlier_rows,
     "earlier": lambda: str(len(earlier_compared())),
     "earlier_beyond": lambda: str(earlier_compared()["beyond"].sum()),

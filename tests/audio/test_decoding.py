@@ -890,6 +890,7 @@ HEADERLESS = [
     ("a.sbc", "sbc", "sbc", 16000),
     ("a.dfpwm", "dfpwm", "dfpwm", 48000),
     ("a.pcmu", "mulaw", "pcm_mulaw", 8000),
+    ("a.au", "mulaw", "pcm_mulaw", 8000),  # as the first Suns wrote them
     ("a.pcma", "alaw", "pcm_alaw", 8000),
     ("a.sln16", "s16le", "pcm_s16le", 16000),
 ]
@@ -1130,3 +1131,11 @@ def test_pauses_of_a_telephone_are_no_damage(speechlike, container):
     if container == "amr":
         lost = buffer.getvalue().replace(b"\x7c", b"\x5c")  # of a type that does not exist
         assert "packets damaged" in decoded(lost).notes[0]
+
+
+@pytest.mark.parametrize("name", ["a.au", "a.gsm"])
+def test_a_file_with_a_header_is_never_read_as_one_without(speechlike, name):
+    data = written(speechlike, "AU", "PCM_16")
+    assert decoded(data, name).notes == ()
+    with pytest.raises(dsp.AudioError, match="not audio that can be read"):
+        decoded(replaced(data, 12, b"\0\0\0\x09"), name)  # a codec that nothing knows

@@ -25,6 +25,7 @@ HEADERLESS = {
     **{f".{name}": ("g723_1", {}) for name in ("g723", "g723_1", "tco", "rco")},
     **{f".{name}": ("sbc", {}) for name in ("sbc", "msbc")},
     **{f".sln{k}": ("sln", {"sample_rate": f"{k}000"}) for k in (12, 16, 24, 32, 48, 96, 192)},
+    ".au": ("mulaw", {"sample_rate": "8000"}),  # of the first Suns
     ".gsm": ("gsm", {}),
     ".g726le": ("g726le", {}),
     ".sln": ("sln", {}),
@@ -78,7 +79,7 @@ def _by_suffix(part: Part, sound: Sound, number: int) -> None:
     suffix = _suffix(sound)
     if suffix == ".vox":
         _by_libsndfile(part, sound, number, **VOX)
-    elif suffix in HEADERLESS:
+    elif suffix in HEADERLESS and not part.has_beginning:
         _by_ffmpeg(part, sound, number, *HEADERLESS[suffix])
     elif suffix == ".flac":  # its frames tell what they are, where their head is missing
         frames = Part(part.file, part.start + len(b"fLaC"), part.start + part.size)

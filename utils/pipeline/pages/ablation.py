@@ -146,7 +146,6 @@ VALUES = {
     "comparisons_survive": lambda: str(len(surviving())),
     "comparisons_by_chance": lambda: f"{0.05 * len(compared()):.0f}",
     "curve_fewest": lambda: str(curve_sizes()[0]),
-    "curve_most": lambda: f"{curve_sizes()[-1]:,}",
     "curve_sizes": lambda: ", ".join(f"{size:,}" for size in curve_sizes()),
     "demo_clips": lambda: str(curve_sizes()[-1] - curve_sizes()[-2]),
     "earlier_rows": earlier_rows,

@@ -21,10 +21,14 @@ def surviving() -> pd.DataFrame:
     return compared().query("p_holm <= 0.05")
 
 
+def effects() -> pd.DataFrame:
+    """Changes of the EER by each effect alone, on each protocol, as `compared` gives them."""
+    return compared().query("metric == 'eer' and condition.str.endswith(', alone')")
+
+
 def effects_beyond() -> str:
     """ "five of nine": effects that move an EER beyond its interval, alone, on any protocol."""
-    alone = compared().query("metric == 'eer' and condition.str.endswith(', alone')")
-    beyond = alone.groupby("condition")["beyond"].any()
+    beyond = effects().groupby("condition")["beyond"].any()
     if len(beyond) != 9:
         raise KeyError(f"{len(beyond)} effects alone, not nine")
     words = ["none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
@@ -33,15 +37,12 @@ def effects_beyond() -> str:
 
 def effect_intervals() -> str:
     """ "8 of 36": intervals of `effects_beyond`, each effect on each protocol."""
-    alone = compared().query("metric == 'eer' and condition.str.endswith(', alone')")
-    return f"{alone['beyond'].sum()} of {len(alone)}"
+    return f"{effects()['beyond'].sum()} of {len(effects())}"
 
 
 def effects_test() -> pd.Series:
     """Change of the EER on the test by each effect alone."""
-    return compared().query(
-        "metric == 'eer' and protocol == 'test' and condition.str.endswith(', alone')"
-    )["delta"]
+    return effects().query("protocol == 'test'")["delta"]
 
 
 def curve_sizes() -> list[int]:

@@ -184,6 +184,11 @@ def threshold_of(name: str, label, probability, prior: float) -> float:
     return calibration.f1_threshold(label, probability, prior)
 
 
+def meaning(name: str) -> str:
+    """What the values of candidate `name` say, for the axis of a figure."""
+    return "votes, then mean score, 0 to 1" if name == "hard vote" else "probability of bona fide"
+
+
 def vote_candidates(
     scores: pd.DataFrame, label, other: pd.DataFrame, voters: list[str]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:

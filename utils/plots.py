@@ -14,6 +14,20 @@ OURS, PUBLISHED = "#000000", "#E69F00"  # what was measured here, and what other
 BETTER, WORSE, UNTOLD = "#56B4E9", "#A038A8", "#BBBBBB"  # differences beyond, or within, intervals
 NAMES = {1: "bona fide", 0: "spoof"}
 COLOURS = {1: BONAFIDE, 0: SPOOF}
+MODELS = {  # names in files → names in figures, tables and on pages
+    "campplus": "fine-tuned CAM++",
+    "campplus-svm": "CAM++ with an SVM",
+    "whisper-base": "fine-tuned Whisper base",
+    "whisper-base-svm": "Whisper base with an SVM",
+    "ge2e": "fine-tuned GE2E",
+    "ge2e-svm": "GE2E with an SVM",
+    "deep-svdd": "deep SVDD",
+    "detector": "released detector",
+    "mean": "mean of scores",
+    "logistic": "logistic stack",
+    "lightgbm": "LightGBM stack",
+    "hard vote": "hard vote of three SVMs",
+}
 
 
 def style() -> None:
@@ -31,6 +45,18 @@ def style() -> None:
             "legend.frameon": False,
         }
     )
+
+
+def model(name: str) -> str:
+    """Name in figures, tables and on pages of a model, stack or vote; its own if it has no other.
+
+    A model that only votes is told by its strictness: `ge2e-svm-strict` is "GE2E with an SVM,
+    strict".
+    """
+    for strictness in ("strict", "lenient"):
+        if name.endswith(f"-{strictness}"):
+            return f"{model(name.removesuffix(f'-{strictness}'))}, {strictness}"
+    return MODELS.get(name, name)
 
 
 def save(run: Path, name: str) -> None:
@@ -108,6 +134,7 @@ def name_points(axis, x, y, names, size: float = 9) -> None:
             va="center",
             fontsize=size,
             arrowprops=line if far else None,
+            bbox={"fc": "white", "ec": "none", "alpha": 0.8, "pad": 0.3},  # over lines of the axis
         )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib import ticker
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -198,6 +199,9 @@ def matrix_speed(
 def plot_cost(axis, names, speed, f1, colour: str) -> None:
     """F1 against speed (on a logarithmic scale), each point with its name."""
     axis.semilogx(speed, f1, "o", color=colour)
+    axis.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.xaxis.set_minor_formatter(ticker.NullFormatter())
     axis.set_xlim(min(speed) / 1.7, max(speed) * 5)
     axis.margins(y=0.1)
     axis.set_ylabel("F1 of bona fide")

@@ -70,7 +70,7 @@ def plot_scores(axis, label, probability, threshold: float) -> None:
         axis.hist(values, np.linspace(0, 1, 26), label=f"{name} ({len(values)} clips)", **shape)
     axis.axvline(threshold, color="black", ls="--", label=f"threshold {threshold:.2f}")
     axis.set(xlabel="stated probability of bona fide", ylabel="density of the class")
-    axis.legend(fontsize=9, frameon=True)
+    axis.legend(frameon=True)
 
 
 def plot_confusion(axis, label, decisions) -> None:
@@ -101,7 +101,7 @@ def plot_det(axis, label, scores: dict) -> None:
     limits = norm.ppf([0.015, 0.75])
     axis.plot(limits, limits, color=plots.GREY, lw=0.8)
     axis.set(xlabel="spoofs accepted", ylabel="bona fide clips refused", xlim=limits, ylim=limits)
-    axis.legend(fontsize=9, loc="lower left")
+    axis.legend(loc="lower left", frameon=True)
 
 
 # ---------------------------------------------------------------- on which clips
@@ -188,7 +188,7 @@ def plot_breakdown(axis, table: pd.DataFrame) -> None:
             capsize=2,
             label=plots.NAMES[one],
         )
-    axis.set_yticks(list(height.values()), names, fontsize=9)
+    axis.set_yticks(list(height.values()), names, fontsize=10)
     axis.set(
         xlim=(0, 1.02), ylim=(0.4, len(values) + 0.6), xlabel="decided rightly (95 % interval)"
     )
@@ -254,7 +254,7 @@ def plot_weights(axis, weights: dict[str, np.ndarray]) -> None:
         depths, left = table.sum(axis=1), 0.0
         for depth, width in enumerate(depths):
             shade = 0.25 + 0.7 * depth / max(1, len(depths) - 1)
-            axis.barh(name, width, left=left, color=plt.cm.Blues(shade), edgecolor="white")
+            axis.barh(name, width, left=left, color=plt.cm.Greys(shade), edgecolor="white")
             colour = "white" if shade > 0.5 else "black"
             axis.text(left + width / 2, name, depth, ha="center", va="center", color=colour)
             left += width
@@ -271,7 +271,8 @@ def plot_quarters(top, bottom, wave: np.ndarray, rows: pd.DataFrame, spans, titl
     edges = [*rows["start_s"], rows["end_s"].iloc[-1]]
     for start, end in spans:
         bottom.axvspan(start, min(end, edges[-1]), color=plots.SPOOF, alpha=0.25, lw=0, zorder=0)
-    bottom.stairs(rows["added"], edges, fill=True, baseline=0, color=plots.BONAFIDE)
-    bottom.axhline(0, color=plots.GREY, lw=1)
+    bottom.stairs(rows["added"], edges, fill=True, baseline=0, color=plots.GREY)
+    bottom.axhline(0, color="black", lw=1)
     top.set(xlabel="")
-    bottom.set(xlabel="time (s); shaded: the spoofed part", xlim=(0, edges[-1]))
+    shaded = "; shaded: the spoofed part" if spans else ""
+    bottom.set(xlabel=f"time (s){shaded}", xlim=(0, edges[-1]))

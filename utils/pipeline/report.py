@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from utils import paths
+from utils import paths, plots
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 1.5rem auto; color: #222;
@@ -108,7 +108,8 @@ def _sentence(run: Path) -> str:
     row = rows.iloc[0] if len(rows) else table.loc[table["f1"].idxmax()]
     which = "the submitted model" if len(rows) else "the model with the highest F1"
     where = "On the test" if has_key else "Out of fold (there is no test key)"
-    text = f"{where}, {which}, <b>{html.escape(row['model'])}</b>, has F1 {_interval(row, 'f1')}"
+    name = html.escape(plots.model(row["model"]))
+    text = f"{where}, {which}, <b>{name}</b>, has F1 {_interval(row, 'f1')}"
     floor = f" (calling every clip bona fide: {row['floor']:.3f})" if "floor" in row else ""
     return f"{text}{floor} and EER {row['eer']:.3f}."
 
@@ -157,7 +158,8 @@ def _flat(wide: pd.DataFrame) -> pd.DataFrame:
 
 
 def _of_models(table: pd.DataFrame, chosen: str, has_key: bool) -> list[str]:
-    columns = {"model": table["model"], "F1 [95 % interval]": table.apply(_interval, 1, name="f1")}
+    columns = {"model": table["model"].map(plots.model)}
+    columns |= {"F1 [95 % interval]": table.apply(_interval, 1, name="f1")}
     columns |= {"EER": table["eer"]}
     if "auc" in table:
         columns |= {"AUC": table["auc"]}
@@ -166,7 +168,7 @@ def _of_models(table: pd.DataFrame, chosen: str, has_key: bool) -> list[str]:
     where = "the test, by its key" if has_key else "training clips, out of fold"
     bold = "; bold: submitted" if chosen else ""
     return [
-        _table(pd.DataFrame(columns), chosen),
+        _table(pd.DataFrame(columns), plots.model(chosen)),
         f"<p>F1 of bona fide and EER on {where}{bold}. Lower EER is better.</p>",
     ]
 

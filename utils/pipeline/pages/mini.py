@@ -1,23 +1,9 @@
 """What pages quote of the run `mini` that is no single cell of a table: see `values`."""
 
-from utils import paths, reference
+from utils import paths, plots, reference
 from utils.evaluation import calibration, stacking
 from utils.reference import read, rows
 
-MODELS = {  # names of the tables → names on pages
-    "campplus": "fine-tuned CAM++",
-    "campplus-svm": "CAM++ with an SVM",
-    "whisper-base": "fine-tuned Whisper base",
-    "whisper-base-svm": "Whisper base with an SVM",
-    "ge2e": "fine-tuned GE2E",
-    "ge2e-svm": "GE2E with an SVM",
-    "deep-svdd": "deep SVDD, bona fide speech only",
-    "detector": "released detector",
-    "mean": "mean of scores",
-    "logistic": "logistic stack",
-    "lightgbm": "LightGBM stack",
-    "hard vote": "hard vote of three SVMs",
-}
 NAMED = {  # what a field may call a row of a table of mini → name of that model there
     "submitted": lambda: vote()["vote"],
     "best single": lambda: vote()["best_single"],
@@ -33,7 +19,7 @@ def vote() -> dict:
 def model(name: str) -> str:
     """Name on pages of a model or of what `NAMED` calls it."""
     name = NAMED[name]() if name in NAMED else name
-    return MODELS.get(name, name)
+    return plots.model(name)
 
 
 def floor(prior: float) -> float:
@@ -65,7 +51,7 @@ def result_rows() -> str:
     cells = []
     for row in table.itertuples():
         name = model(row.model)
-        known = f" (`{row.model}`)" if row.model in MODELS else ""  # what figures call it
+        known = f" (`{row.model}`)" if name != row.model else ""  # what files call it
         bold = f"**{name} (submitted)**" if row.model == submitted else name
         f1 = f"{row.f1:.3f} [{row.f1_low:.3f}, {row.f1_high:.3f}]"
         numbers = (f"{row.eer:.3f}", f"{row.auc:.3f}", f"{out_of_fold[row.model]:.3f}")

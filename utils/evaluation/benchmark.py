@@ -202,10 +202,10 @@ def plot_cost(axis, names, speed, f1, colour: str) -> None:
     axis.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
     axis.xaxis.set_major_formatter("{x:g}")
     axis.xaxis.set_minor_formatter(ticker.NullFormatter())
-    axis.set_xlim(min(speed) / 1.7, max(speed) * 5)
+    axis.set_xlim(min(speed) / 3, max(speed) * 5)
     axis.margins(y=0.1)
     axis.set_ylabel("F1 of bona fide")
-    plots.name_points(axis, list(speed), list(f1), list(names))
+    plots.name_points(axis, list(speed), list(f1), list(names), size=10)
 
 
 def machine() -> str:

@@ -253,9 +253,9 @@ def plot_weights(axis, weights: dict[str, np.ndarray]) -> None:
     for name, table in weights.items():
         depths, left = table.sum(axis=1), 0.0
         for depth, width in enumerate(depths):
-            shade = 0.25 + 0.7 * depth / max(1, len(depths) - 1)
+            shade = 0.15 + 0.6 * depth / max(1, len(depths) - 1)
             axis.barh(name, width, left=left, color=plt.cm.Greys(shade), edgecolor="white")
-            colour = "white" if shade > 0.5 else "black"
+            colour = "white" if shade > 0.6 else "black"
             axis.text(left + width / 2, name, depth, ha="center", va="center", color=colour)
             left += width
     axis.set(

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from utils import plots
+from utils import paths, plots, reference
 
 
 @pytest.fixture
@@ -80,3 +80,14 @@ def test_names_of_points_cover_no_name_and_no_point(axis):
         assert axis.bbox.x0 <= box.x0 and box.x1 <= axis.bbox.x1
         assert not any(box.contains(*point) for point in points)
     assert not axis.texts[0].arrow_patch and any(text.arrow_patch for text in axis.texts)
+
+
+def test_each_model_of_the_reference_run_has_one_name_and_no_two_share_it():
+    """Figures once showed the names of files, `campplus-svm`, and pages readable ones."""
+    vote = paths.read_json(reference.FOLDER / "mini" / "vote.json")
+    models = {*vote["candidates"], *vote["strictnesses"]}
+    names = {plots.model(name) for name in models}
+    assert len(names) == len(models)
+    assert names & models <= {"soft vote"}  # this one reads well as it is
+    assert plots.model("ge2e-svm-strict") == "GE2E with an SVM, strict"
+    assert plots.model("a model of yours") == "a model of yours"

@@ -75,7 +75,7 @@ def test_an_unknown_stacker_is_refused(three_models):
 def test_the_variance_foretold_for_a_test_is_that_of_simulated_errors(three_models):
     scores, label, fold = three_models
     here, there = fold < 3, fold >= 3
-    row = stacking.foretold_variance(scores[here], label[here], scores[there], label[there])
+    row = stacking.predicted_variance(scores[here], label[here], scores[there], label[there])
     assert row["m"] == 3 and row["rho, out of fold"] == pytest.approx(0.6, abs=0.04)
     errors = scores[there] - scores[there].groupby(label[there]).transform("mean")
     measured = (errors / errors.std()).mean(axis=1).var()

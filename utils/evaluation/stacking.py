@@ -47,8 +47,10 @@ def variance_of_mean(m: int, sigma2: float, rho: float) -> float:
     return sigma2 * (1 - rho) / m + sigma2 * rho
 
 
-def foretold_variance(oof: pd.DataFrame, label, test: pd.DataFrame, test_label) -> dict[str, float]:
-    """Variance of the mean error of m models on a test, foretold out of fold, and measured.
+def predicted_variance(
+    oof: pd.DataFrame, label, test: pd.DataFrame, test_label
+) -> dict[str, float]:
+    """Variance of the mean error of m models on a test, predicted out of fold, and measured.
 
     With ρ of the clips themselves the formula of `variance_of_mean` is exact, so what this tests is
     whether ρ out of fold holds on the test.

@@ -9,13 +9,27 @@ import pytest
 from utils import paths, reference
 from utils.detector.studies import card, card_facts, results
 from utils.detector.studies.card_facts import example_scores
+from utils.pipeline import steps
 from utils.pipeline.pages import __main__ as command
 from utils.pipeline.pages import figure, filling, notebooks, values
+from utils.pipeline.profiles import PROFILES
 
 README = paths.ROOT / "README.md"
 EXAMPLE = r"([01]\.\d{3})  .{9}    \S*/examples/"
 ON_CARD = r"\| \[(\w+\.flac)\].*? \| ([01]\.\d\d) \|"
 NAMES = {"2024", "3.11"}  # of the competition and of Python
+PLACES = r"^\| \d:\d\d |[Nn]otebook \d\d|exercises? \d( and \d)?|[A-Za-z]-\d[\d.]*|\d(?=D-)"
+DEFINED = {"0", "1", "0.5", "95"}  # no difference, certain, a coin's, the level of all intervals
+TYPED = {  # what a template types besides: names and lengths, no result
+    "README.md": {"15"},  # s, of the finalist's cut
+    "inputs/README.md": {"8"},  # kHz of the format
+    "notebooks/README.md": {"50", "0.2"},  # Hz in the name of a feature, asked in an exercise
+    "outputs/reference/ablation/README.md": set(),
+    "outputs/reference/detector/README.md": {"4", "8", "16", "100", "639", "883"}  # kHz, bits, ISO
+    | {"7", "0.001"},  # bits and difference of the ONNX file: `tests/detector/train/test_graph.py`
+    "outputs/reference/mini/README.md": set(),
+    "outputs/reference/speed/README.md": {"3", "4", "8", "30", "100,000"},  # layers, s, kHz
+}
 
 
 @pytest.fixture
@@ -84,11 +98,42 @@ def test_the_readme_is_short_and_has_few_numbers():
     assert len([number for number in numbers(text) if number not in NAMES]) <= 40
 
 
-def test_the_template_of_the_readme_types_no_result():
-    """What is typed there are times, sizes and names; every result comes from a table."""
-    text = (filling.TEMPLATES / "README.md").read_text(encoding="utf-8")
-    typed = set(numbers(filling.FIELD.sub("", text))) - NAMES
-    assert typed == {"50", "8", "15"}  # minutes, GB, seconds of the cut
+@pytest.mark.parametrize("page", sorted(set(filling.names()) - {"LICENCES.md"}))
+def test_a_template_types_no_result(page):
+    """Every result, time and size comes from a table or from code."""
+    text = filling.FIELD.sub("", (filling.TEMPLATES / page).read_text(encoding="utf-8"))
+    text = re.sub(PLACES, "", text, flags=re.MULTILINE)
+    typed = {number.rstrip(".,") for number in numbers(text)} - NAMES - DEFINED
+    assert sorted(typed - TYPED[page]) == []
+
+
+def test_what_the_command_says_of_its_costs_is_what_was_measured():
+    costs = reference.read("costs", index_col="what")
+    for scoring, what in enumerate(("environment", "environment of scoring")):
+        minutes, gb = costs.loc[what, ["minutes", "gb"]]
+        said = "less than a minute" if minutes < 1 else f"about {minutes:.0f} minutes"
+        assert values.setup(bool(scoring)) == f"{said} and {gb:.{scoring}f} GB"
+    assert paths.read_json(reference.FOLDER / "mini" / "env.json")["cores"] == 2
+
+
+@pytest.mark.parametrize("name", ["mini", "ablation"])
+def test_the_time_that_a_profile_announces_is_near_that_of_its_reference_run(name):
+    """The run had other work beside it; the announcement is of idle cores."""
+    times = reference.read(f"{name}/times", index_col="step")["minutes"]
+    chosen = steps.steps_of(name, PROFILES[name])
+    assert sorted(times.index) == sorted(step.name for step in chosen)
+    said = sum(PROFILES[name].minutes[step.notebook] for step in chosen)
+    assert times.sum() / 3 <= said <= times.sum() * 1.1
+
+
+def test_times_are_summed_from_nothing_and_room_is_rounded_up(tables):
+    (tables / "mini").mkdir()
+    (tables / "mini" / "times.csv").write_text("step,minutes\na,10\nb,21.5\n")
+    (tables / "costs.csv").write_text(
+        "what,minutes,gb\nenvironment,4,2\nenvironment of scoring,1,50\n"
+        "inputs of mini,12,0.1\nfeatures,,0.2\nall tests,90,\n"
+    )
+    assert (values.first_run(), values.disk()) == (50, 3)
 
 
 def test_every_value_is_quoted_by_a_page():

@@ -74,7 +74,8 @@ def run(tmp_path, monkeypatch):
     cells = [title, *(code(player(wave)) for wave in waves), code(noise, said, script)]
     cells.append(code(output(**{"image/png": figure()})))
     (run / "notebooks").mkdir(parents=True)
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), run / "notebooks" / "01_a.ipynb")
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata={"papermill": {"duration": 93.0}})
+    nbformat.write(notebook, run / "notebooks" / "01_a.ipynb")
     paths.write_json(run / "config.json", {"steps": {"01_a": {"COMPETITION": "tiny"}}})
     return run
 
@@ -142,6 +143,23 @@ def test_what_did_not_run_to_its_end_is_refused(run, tmp_path, capsys):
     assert publish.main(["tiny"]) == 1
     assert "was not executed to its end" in capsys.readouterr().err
     assert publish.main(["none"]) == 1
+    assert not (tmp_path / "reference").exists()
+
+
+@pytest.mark.parametrize("options", [[], ["--times"]])
+def test_the_minutes_of_each_notebook_are_told(run, tmp_path, options):
+    folder = tmp_path / "reference" / "tiny"
+    assert publish.main(["tiny", *options]) == 0
+    assert (folder / "times.csv").read_text() == "step,minutes\n01_a,1.6\n"
+    assert (folder / "html").exists() == (not options)
+
+
+def test_a_notebook_that_does_not_tell_its_time_is_refused(run, tmp_path, capsys):
+    notebook = nbformat.read(run / "notebooks" / "01_a.ipynb", 4)
+    del notebook.metadata["papermill"]
+    nbformat.write(notebook, run / "notebooks" / "01_a.ipynb")
+    assert publish.main(["tiny"]) == 1
+    assert "does not tell how long it took" in capsys.readouterr().err
     assert not (tmp_path / "reference").exists()
 
 

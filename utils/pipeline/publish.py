@@ -1,10 +1,12 @@
 """Publish the executed notebooks of a run as small HTML pages beside its reference tables.
 
 python -m utils.pipeline.publish mini     # outputs/mini/notebooks → outputs/reference/mini/html
+python -m utils.pipeline.publish ablation --times    # only `times.csv`, which lies beside html/
 
 Pages hold prose, code, tables and figures, need no other host and run no script. Of sounds they
 keep only those that a synthesiser of ours made from text: a player stays if its samples are those
 of such a clip, all others become a note. Nobody's recording is published, nor what was made of one.
+`times.csv` has the minutes that each notebook took.
 """
 
 import argparse
@@ -157,15 +159,30 @@ def page_of(notebook: Path, allowed: set[str], target: Path) -> str:
     )
 
 
-def publish(run: Path, target: Path, competition: Path, limit_mb: float = LIMIT_MB) -> list[Path]:
-    """Write the pages of all notebooks of a run to `target` in place of those there; their paths.
+def times_of(run: Path) -> pd.DataFrame:
+    """How long each executed notebook of a run took (step, minutes), as papermill noted it.
 
-    Raises NotPublished, and writes nothing, if there are no notebooks, one did not run to its end,
-    or all pages together are larger than the limit.
+    Raises NotPublished if there is none, or one does not tell, e.g. since Jupyter executed it.
     """
     sources = sorted((run / "notebooks").glob("[!.]*.ipynb"))
     if not sources:
         raise NotPublished(f"no executed notebook in {run / 'notebooks'}: run the profile first")
+    rows = []
+    for source in sources:
+        took = open_notebook(source).metadata.get("papermill", {}).get("duration")
+        if took is None:
+            raise NotPublished(f"{source} does not tell how long it took: run the profile")
+        rows.append((source.stem, round(took / 60, 1)))
+    return pd.DataFrame(rows, columns=["step", "minutes"])
+
+
+def publish(run: Path, target: Path, competition: Path, limit_mb: float = LIMIT_MB) -> list[Path]:
+    """Write the pages of all notebooks of a run to `target` in place of those there; their paths.
+
+    Raises NotPublished, and writes nothing, if a notebook did not run to its end, or all pages
+    together are larger than the limit.
+    """
+    sources = sorted((run / "notebooks").glob("[!.]*.ipynb"))
     allowed = synthetic(competition)
     pages = {}
     for source in sources:
@@ -197,12 +214,17 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--competition", metavar="NAME", help=text)
     text = f"refuse to write more than this (default: {LIMIT_MB:g})"
     parser.add_argument("--limit-mb", type=float, default=LIMIT_MB, metavar="MB", help=text)
+    parser.add_argument("--times", action="store_true", help="write times.csv only, no page")
     given = parser.parse_args(argv)
     run = paths.OUTPUTS / given.run
     try:
-        name = given.competition or _competition(run)
+        times, pages = times_of(run), []
         target = given.out or reference.FOLDER / given.run / "html"
-        pages = publish(run, target, paths.INPUTS / name, given.limit_mb)
+        if not given.times:
+            name = given.competition or _competition(run)
+            pages = publish(run, target, paths.INPUTS / name, given.limit_mb)
+        with paths.whole(target.with_name("times.csv")) as part:
+            times.to_csv(part, index=False)
     except (NotPublished, OSError, ValueError) as error:
         print(f"FAILED: {error}", file=sys.stderr)
         return 1

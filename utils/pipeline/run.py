@@ -14,7 +14,7 @@ from pathlib import Path
 from utils import console, paths
 from utils.pipeline import notebooks, steps
 from utils.pipeline.notebooks import RunError
-from utils.pipeline.profiles import PROFILES
+from utils.pipeline.profiles import PROFILES, Profile
 from utils.pipeline.steps import LOG, Step
 
 ENGINES = ("local", "ray", "accelerate")
@@ -166,20 +166,25 @@ def announce(
 ) -> None:
     """Say what will be done, about how long it takes and where results go."""
     profile = PROFILES[name]
-    minutes = [profile.minutes.get(step.notebook, 0) for step in todo if step.name in waiting]
-    if not (paths.INPUTS / competition / "train_label.txt").exists():
-        minutes.append(profile.minutes.get("inputs", 0))
-    takes = f"about {max(1, round(sum(minutes)))} min on two idle cores"
-    if not profile.minutes:
-        takes = "never measured"
-    if not waiting:
-        takes = "seconds"
+    there = (paths.INPUTS / competition / "train_label.txt").exists()
+    takes = time_of(profile, [step for step in todo if step.name in waiting], there)
     files = [run, paths.SUBMISSIONS / f"{run.name}.csv", run / LOG]
     folder, submission, log = [short(path) for path in files]
     print(f"profile {name}: {profile.about}")
     finished = len(todo) - len(waiting)
     print(f"notebooks: {len(todo)}, finished before: {finished}, time: {takes}")
     print(f"results: {folder}, {submission}; log: {log}", flush=True)
+
+
+def time_of(profile: Profile, waiting: list[Step], inputs_there: bool) -> str:
+    """About how long these steps take, in words."""
+    if not waiting:
+        return "seconds"
+    if not profile.minutes:
+        return "never measured"
+    minutes = sum(profile.minutes[step.notebook] for step in waiting)
+    minutes += 0 if inputs_there else profile.minutes["inputs"]
+    return f"about {max(1, round(minutes))} min on two idle cores"
 
 
 def get_inputs(competition: str, external: list[str]) -> None:

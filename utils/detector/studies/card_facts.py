@@ -4,6 +4,7 @@ Settings are the constants of the modules that use them; counts come from the ta
 `python -m utils.detector.studies.card_facts` writes the noisy clip that the card links.
 """
 
+import inspect
 import re
 from functools import lru_cache
 from pathlib import Path
@@ -13,7 +14,8 @@ import pandas as pd
 import soundfile
 
 from utils import paths
-from utils.audio import reading
+from utils.audio import log_mels, reading
+from utils.audio.decoding import sound
 from utils.detector import channels, detector, embedding
 from utils.detector.embedding import RATE
 from utils.detector.studies import comparisons, results, robustness
@@ -52,6 +54,7 @@ def of_recording() -> dict:
     """What the detector does with a recording: settings of the modules that score."""
     return {
         "rate": f"{RATE:,}",
+        "lowest_rate": f"{sound.RATES[0]:,}",
         "wide_from": f"{embedding.WIDE_FROM_HZ:,.0f}",
         "bandwidth_db": f"{embedding.BANDWIDTH_DB:.0f}",
         "peak": embedding.PEAK,
@@ -69,6 +72,8 @@ def of_recording() -> dict:
 def of_training() -> dict:
     """How the detector is trained: settings of the modules that train and evaluate."""
     return {
+        "mels": inspect.signature(log_mels.kaldi_fbank).parameters["mels"].default,
+        "frame_ms": f"{1000 * graph.HOP / RATE:g}",
         "floor_dbfs": f"{graph.FLOOR_DBFS:.0f}".replace("-", "−"),
         "lowest": f"{graph.LOWEST_HZ:.0f}",
         "half_from": f"{graph.HALF_FROM:,}",

@@ -1,7 +1,11 @@
 """What the page of the speed run quotes: medians of three rounds, ratios of the same round."""
 
+import re
+
 import pandas as pd
 
+from utils import paths, reference
+from utils.pipeline import notebooks
 from utils.reference import read, rows
 
 
@@ -114,7 +118,17 @@ def median(seconds: int, rival: str, column: str, task: str, digits: int, unit: 
     return f"{rounds(seconds, rival, column, task).median() / unit:.{digits}f}"
 
 
+def setting(name: str) -> str:
+    """A parameter of notebook 10, as it lies in the repository."""
+    source = notebooks.source_of("10_speed").read_text(encoding="utf-8")
+    return re.search(rf'"{name} = (\d+)\b', source)[1]
+
+
 VALUES = {
+    "speed_cores": lambda: str(paths.read_json(reference.FOLDER / "speed" / "env.json")["cores"]),
+    "speed_rounds": lambda: str(read("speed/rivals")["round"].nunique()),
+    "speed_batch": lambda: setting("BATCH"),
+    "speed_clips": lambda: setting("PRECISION_CLIPS"),
     "speed_matrix": matrix_speed,
     "speed_rows": speed_rows,
     "speed_operations": operations,

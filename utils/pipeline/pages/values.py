@@ -4,11 +4,18 @@
 """
 
 import html
+import inspect
+import math
 import re
 
 from utils import paths, reference
+from utils.audio import augmentation
+from utils.competition import selection
+from utils.pipeline import run, steps
 from utils.pipeline.pages import ablation, mini, speed
+from utils.pipeline.profiles import PROFILES
 from utils.reference import read, rows
+from utils.sources import demo_pages, page_repos
 
 
 def alarms_true(one_in: int, chosen_for: str = "released") -> float:
@@ -30,6 +37,47 @@ def example(name: str) -> str:
     from utils.detector.studies import card_facts
 
     return f"{card_facts.example_scores()[name]:.3f}"
+
+
+def setup(scoring: bool) -> str:
+    """What `./run_all.sh` says that an environment costs: "about 5 minutes and 4 GB"."""
+    return re.findall(r'size="(.+?)"', (paths.ROOT / "run_all.sh").read_text())[scoring]
+
+
+def first_run() -> int:
+    """Minutes of `./run_all.sh` from nothing, as measured: set-up, inputs, notebooks."""
+    before = read("costs", index_col="what")["minutes"][["environment", "inputs of mini"]]
+    return 5 * round((before.sum() + read("mini/times")["minutes"].sum()) / 5)
+
+
+def disk() -> int:
+    """GB that `./run_all.sh` takes, downloads and features included."""
+    gb = read("costs", index_col="what")["gb"].drop("environment of scoring")
+    return math.ceil(gb.sum())
+
+
+def announced(name: str) -> tuple[int, str]:
+    """(number of steps of a profile, how long it says at its start that they take)."""
+    chosen = steps.steps_of(name, PROFILES[name])
+    return len(chosen), run.time_of(PROFILES[name], chosen, inputs_there=False)
+
+
+def page_limits() -> str:
+    """How much of a demo page is taken at most."""
+    files = inspect.signature(demo_pages.build).parameters["per_row"].default
+    return (
+        f"{files} files per row, {page_repos.MOST_PER_LABEL} per repository and label, "
+        f"{page_repos.MAX_FILE / 1e6:.0f} MB per file, {page_repos.MAX_PAGE_S / 60:.0f} minutes "
+        "per page"
+    )
+
+
+def page_chain() -> str:
+    """The chain that clips of demo pages of both classes pass."""
+    return (
+        f"quiet ends cut, the middle {page_repos.LONGEST_S:g} s, at most "
+        f"{page_repos.WIDE_RATE / 1000:g} kHz, one peak"
+    )
 
 
 def overlapping_corpora() -> tuple[int, int]:
@@ -110,6 +158,17 @@ VALUES = (
     | ablation.VALUES
     | mini.VALUES
     | {
+        "setup": lambda: setup(scoring=False),
+        "setup_scoring": lambda: setup(scoring=True).split(" and ")[0],
+        "first_run": lambda: str(first_run()),
+        "disk": lambda: str(disk()),
+        "mini_steps": lambda: str(announced("mini")[0]),
+        "mini_announced": lambda: announced("mini")[1],
+        "speed_minutes": lambda: f"{PROFILES['speed'].minutes['10_speed']:g}",
+        "page_limits": page_limits,
+        "page_chain": page_chain,
+        "mini_seed": lambda: str(selection.SEED),
+        "pitch_kept": lambda: f"{1 - augmentation.PROBABILITIES['pitch']:g}",
         "mini_executed": lambda: executed("mini"),
         "corpora_pairs": lambda: str(overlapping_corpora()[0]),
         "corpora": lambda: str(overlapping_corpora()[1]),

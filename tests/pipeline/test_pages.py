@@ -149,8 +149,10 @@ def tables(tmp_path, monkeypatch):
     table = {"model": ["a", "b", "b two"], "against": ["", "a", "a"], "eer": [0.1, 0.25, 0.3]}
     frame = pd.DataFrame(table).assign(eer_low=0.05, eer_high=0.5, clips=1234, delta=-0.0312)
     frame = frame.assign(delta_low=-0.1, delta_high=0.04)
+    table = {"quantity": ["eer", "eer_delta"], "value": [0.1, -0.01], "low": -0.02, "high": 0.03}
     (tmp_path / "run").mkdir()
     frame.to_csv(tmp_path / "run" / "made.csv", index=False)
+    pd.DataFrame(table).to_csv(tmp_path / "run" / "long.csv", index=False)
     monkeypatch.setattr(reference, "FOLDER", tmp_path)
     monkeypatch.setattr(filling, "TEMPLATES", tmp_path)
     filling._table.cache_clear()
@@ -169,6 +171,8 @@ def tables(tmp_path, monkeypatch):
         ("run/made; b; clips ,d", "1,234"),
         ("run/made; b; delta +.2f", "−0.03"),
         ("run/made; b; delta interval", "−0.031 [−0.100, +0.040]"),
+        ("run/long; eer_delta; value interval", "−0.010 [−0.020, +0.030]"),
+        ("run/long; eer; value interval", "0.100 [−0.020, 0.030]"),
     ],
 )
 def test_fields_are_filled_from_a_table(tables, field, expected):

@@ -63,7 +63,7 @@ def formatted(row: pd.Series, column: str, how: str) -> str:
     if how == "interval":
         of = f"{column}_" if f"{column}_low" in row else ""
         low, high = row[f"{of}low"], row[f"{of}high"]
-        sign = "+" if "delta" in column else ""
+        sign = "+" if "delta" in f"{column} {row.get('quantity', '')}" else ""
         return f"{value:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]".replace("-", "−")
     if how == "in 100":
         return f"{100 * value:.0f} in 100"

@@ -20,6 +20,7 @@ LARGEST = 1e30  # of a sample: the resampler works in single precision
 FEW = 0.001  # of all samples
 LEAST_S = 0.25  # of samples that are numbers, where some are none
 MENDED = 4  # samples in a row; so many that are no numbers are drawn from those around them
+AROUND, STRETCH = 8, 1024  # samples on either side, and that are foretold in the same way
 OFFSET_PART = 0.015  # of a channel's peak; a mean beyond it is no sound, and is subtracted
 TOLD_OFFSET = 0.05  # of that peak; less is not told
 LEAST_OFFSET = 0.001  # of the peak of all channels
@@ -214,9 +215,8 @@ class Sound:
             self.notes.append(f"{what}: clipped")
         elif rescale and self.peak > 1:
             if self.peak > LOUD_PEAK and self.beyond < FEW * self.samples:
-                raise Again(
-                    clip=True, gain=1.0
-                )  # a few broken samples are no reason to silence the others
+                # a few broken samples are no reason to silence the others
+                raise Again(clip=True, gain=1.0)
             factor /= self.peak
             if self.peak > LOUD_PEAK:
                 self.notes.append(f"peak {self.peak:.5g}: rescaled")
@@ -267,7 +267,7 @@ class Sound:
 
 
 def _mend(channel: np.ndarray, known: np.ndarray) -> int:
-    """Draw a line, in place, over up to `MENDED` samples in a row that are not known; how many."""
+    """Draw, in place, up to `MENDED` samples in a row that are not known; return how many."""
     good, bad = np.flatnonzero(known), np.flatnonzero(~known)
     behind = np.searchsorted(good, bad)
     inside = (behind > 0) & (behind < len(good))
@@ -275,7 +275,25 @@ def _mend(channel: np.ndarray, known: np.ndarray) -> int:
     bad = bad[good[behind] - good[behind - 1] <= MENDED + 1]
     if len(bad):
         channel[bad] = np.interp(bad, good, channel[good])
+        for start in range(0, len(channel), STRETCH):
+            end = start + STRETCH + 2 * AROUND
+            _foretell(channel[start:end], known[start:end], bad - start)
     return len(bad)
+
+
+def _foretell(channel: np.ndarray, known: np.ndarray, bad: np.ndarray) -> None:
+    """Draw samples, in place, as those around them foretell the known ones: a line loses hiss."""
+    bad = bad[(bad >= AROUND) & (bad < len(channel) - AROUND)] - AROUND
+    if not len(bad):
+        return
+    windows = np.lib.stride_tricks.sliding_window_view(channel, 2 * AROUND + 1)
+    peaks = np.maximum(np.abs(windows).max(axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    scaled = np.float64(windows) / peaks  # else one large sample would decide
+    around, middle = np.delete(scaled, AROUND, axis=1), scaled[:, AROUND]
+    rows = around[known[AROUND:-AROUND]]
+    square = rows.T @ rows + (1e-6 * len(rows) + 1e-12) * np.eye(2 * AROUND)
+    weights = np.linalg.solve(square, rows.T @ middle[known[AROUND:-AROUND]])
+    channel[bad + AROUND] = np.clip(around[bad] @ weights, -1, 1) * peaks[bad, 0]
 
 
 def _samples(count: int) -> str:

@@ -1086,6 +1086,51 @@ def test_opus_that_was_joined_late_misses_nothing(at_48):
     assert recording.notes == () and not recording.damaged
 
 
+BEGINNINGS = [
+    b"OggS\0\2" + bytes(16),
+    b"RIFF\1\1\1\1WAVE",
+    b"RIFX\1\1\1\1WAVE",
+    b"RF64\1\1\1\1WAVE",
+    b"BW64\1\1\1\1WAVE",
+    b"RIFF\1\1\1\1AVI LIST",
+    b"fLaC\0\0\0\x22",
+    b"\0\0\0\x20ftypM4A ",
+    b"#!AMR\n",
+    b"#!AMR-WB\n",
+    b"FORM\1\1\1\1AIFF",
+    b".snd\0\0\0\x20\1\1\1\1\0\0\0\3",
+    b"caff\0\1\0\0desc",
+    b"riff\x2e\x91\xcf\x11",
+    b"NIST_1A\n",
+    b"Creative Voice File\x1a",
+    b"TTA1\1\0",
+    b"FLV\1\4\0\0\0\x09",
+    b"\x30\x26\xb2\x75\x8e\x66\xcf\x11\xa6\xd9\0\xaa\0\x62\xce\x6c",
+    b"wvpk\1\1\1\0\1\4" + bytes(15) + b"\x18",
+    b"MPCKSH",
+    b"MAC \1\x0f\0\0\x34\0\0\0",
+    b"DSD \x1c" + bytes(7),
+    b"FRM8\1\1\1\1\1\1\1\1DSD ",
+    b"\x1aE\xdf\xa3\1\1webm",
+    (b"\x47\x40\0" + bytes(185)) * 3,
+    b"\x47\x60\x11" + bytes(185) + b"\x47" + bytes(187) + b"\x47",
+    b"\x1f\x43\xb6\x75",
+]
+
+
+@pytest.mark.parametrize("at", [0, 1, 999, 1000])
+def test_every_beginning_is_found_wherever_it_stands(at, monkeypatch):
+    noise = np.random.default_rng(11).bytes(3000)
+    monkeypatch.setattr(parts, "SCAN_BYTES", 1000)
+    found = set()
+    for beginning in BEGINNINGS:
+        for data in (replaced(noise, at, beginning), bytes(at) + beginning + bytes(900)):
+            (kind,) = {k for begin, _, k in parts._beginnings(io.BytesIO(data), 0, len(data))}
+            assert kind.match(data, at), beginning
+            found.add(kind)
+    assert found == {*parts.KINDS, parts.CLUSTER}
+
+
 @pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24"])
 def test_flac_without_its_beginning_is_heard(speechlike, subtype):
     stereo = np.stack([np.tile(speechlike, 4), np.tile(speechlike[::-1], 4)], axis=1)

@@ -33,6 +33,8 @@ HEADERLESS = {
     ".aptxhd": ("aptx_hd", {}),
     ".vox": ("", {}),  # Dialogic's, which libsndfile reads
 }
+# Bytes of a packet: each costs time, and FFmpeg's own are small. The first is looked at for DTS
+OF_WAV = {"max_size": "32768", "max_probe_packets": "1"}
 UNDECODED = {b"OFR ": "OptimFROG", b"\xc0\xde\xc2": "Codec 2"}  # by their first bytes
 VOX = {"format": "RAW", "subtype": "VOX_ADPCM", "samplerate": 8000, "channels": 1}
 # Streams of frames are told by a few frames; what else FFmpeg takes for sound on such weak grounds
@@ -123,7 +125,7 @@ def _by_ffmpeg(
     """
     import av
 
-    options = _options() | (options or {})
+    options = _options() | (OF_WAV if part.head[8:12] == b"WAVE" else {}) | (options or {})
     with av.logging.Capture() as logs:
         try:
             with av.open(part, "r", form, options=options, metadata_errors="ignore") as file:

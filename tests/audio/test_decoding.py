@@ -1170,11 +1170,15 @@ def test_codecs_in_a_wav_that_went_through_a_pipe_are_not_torn(at_48, encoder):
     assert decoded(with_size(data, 0xFFFFFFFF)).notes == decoded(data).notes == ()
 
 
-@pytest.mark.parametrize("container", ["amr", "3gp"])
-def test_pauses_of_a_telephone_are_no_damage(speechlike, container):
-    """AMR sends the level of the noise, or nothing, while nobody speaks."""
+@pytest.fixture
+def call(speechlike):
+    """Speech and pauses in turn, 10 s at 8 kHz."""
     noise = np.random.default_rng(9).standard_normal(24000) * 1e-4
-    wave = np.concatenate([speechlike, noise, speechlike, noise])
+    return np.concatenate([speechlike, noise, speechlike, noise])
+
+
+def amr(wave, container, frames_together=1):
+    """A file of AMR that sends the level of the noise, or nothing, while nobody speaks."""
     buffer = io.BytesIO()
     with av.open(buffer, "w", format=container) as file:
         options = {"options": {"dtx": "1"}, "layout": "mono"}
@@ -1183,16 +1187,27 @@ def test_pauses_of_a_telephone_are_no_damage(speechlike, container):
         whole = np.int16(32767 * wave)[None]
         frame = av.AudioFrame.from_ndarray(whole, format="s16", layout="mono")
         frame.sample_rate = 8000
-        for converted in (*av.AudioResampler("s16", "mono", 8000).resample(frame), None):
-            for packet in stream.encode(converted):
-                file.mux(packet)
-    recording = decoded(buffer.getvalue(), rate=8000)
+        resampled = av.AudioResampler("s16", "mono", 8000).resample(frame)
+        packets = [packet for part in (*resampled, None) for packet in stream.encode(part)]
+        for number in range(0, len(packets), frames_together):
+            some = packets[number : number + frames_together]
+            packet = av.Packet(b"".join(map(bytes, some)))
+            packet.pts, packet.dts, packet.time_base = some[0].pts, some[0].dts, some[0].time_base
+            packet.duration, packet.stream = 160 * len(some), stream
+            file.mux(packet)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(("container", "together"), [("amr", 1), ("3gp", 1), ("nut", 5)])
+def test_pauses_of_a_telephone_are_no_damage(call, speechlike, container, together):
+    data = amr(call, container, together)
+    recording = decoded(data, rate=8000)
     (note,) = recording.notes
     assert re.fullmatch(r"pauses of [45]\.\d s hold no sound", note) and not recording.damaged
     assert seconds_of(recording) + float(note.split()[2]) == pytest.approx(10, abs=0.1)
     assert dsp.dbfs(recording.channels[0]) > dsp.dbfs(speechlike) - 5
     if container == "amr":
-        lost = buffer.getvalue().replace(b"\x7c", b"\x5c")  # of a type that does not exist
+        lost = data.replace(b"\x7c", b"\x5c")  # of a type that does not exist
         assert "packets damaged" in decoded(lost).notes[0]
 
 

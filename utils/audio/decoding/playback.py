@@ -15,7 +15,12 @@ MOST_ERRORS = 100  # of the container, in a row or not, after which the rest is 
 LOG_ERROR = 16  # FFmpeg's level, and PyAV's
 WHOLE = 1.02  # of its size, that an MP3 may give without being cut
 FROM_ZERO = ("ogg", "asf")  # their lengths count from zero, wherever their time line begins
-PAUSES = {"amrnb": {8: 6, 15: 1}, "amrwb": {9: 6, 15: 1}}  # bytes of frames without speech, by type
+# Bytes of the frames of AMR by their type: those of speech, then the level of the noise
+FRAME_BYTES = {
+    "amrnb": (13, 14, 16, 18, 20, 21, 27, 32, 6),
+    "amrwb": (18, 24, 33, 37, 41, 47, 51, 59, 61, 6),
+}
+FRAME_S, NOTHING = 0.02, 15  # of AMR; the type of a frame of one byte: nothing was sent
 JOINED = "recordings were joined"
 TORN = re.compile("Packet corrupt|ended prematurely|partial file|Truncating packet")
 
@@ -71,21 +76,23 @@ class Playback:
     def _frames(self) -> Iterator:
         import av
 
-        pauses = PAUSES.get(self.stream.codec.name)
+        sizes = FRAME_BYTES.get(self.stream.codec.name)
         for packet in self._packets():
             self.packets += 1
-            if pauses and _is_pause(bytes(packet), pauses):  # FFmpeg makes no comfort noise
-                self._pause(packet)
-                continue
+            # FFmpeg makes no comfort noise
+            spoken, pauses = _spoken(packet, sizes) if sizes else (packet, 0)
             if self.packets == 1 and packet.has_sidedata("encryption_info"):
                 raise AudioError(f"{self.sound.name}: encrypted")
             said = len(self.logs)
             try:
-                frames = packet.decode()
-                self._reach(packet, bool(frames) and len(self.logs) == said)
+                frames = self.stream.codec_context.decode(spoken) if spoken else []
+                good = bool(frames) or spoken is None
+                self._reach(packet, good and len(self.logs) == said)
                 yield from frames
             except (av.FFmpegError, ValueError):
                 self.failed.append(self.packets)
+            self.pause_s += pauses * FRAME_S
+            self.reached += pauses * FRAME_S
 
     def _reach(self, packet, good: bool) -> None:
         if packet.pos is not None:  # several may lie at one place
@@ -93,13 +100,6 @@ class Playback:
             self.at = start, end + packet.size
             if good and self.at[1] > self.end:
                 self.whole, self.end = self.packets, self.at[1]
-
-    def _pause(self, packet) -> None:
-        """Pass over a packet that says how much noise there is, or nothing."""
-        length_s = float((packet.duration or 0) * packet.time_base)
-        self.pause_s += length_s
-        self.reached += length_s
-        self._reach(packet, True)
 
     def _packets(self) -> Iterator:
         import av
@@ -194,12 +194,26 @@ class Playback:
         return (self.file.duration or 0) / 1e6 if alone else 0.0
 
 
-def _is_pause(frames: bytes, pauses: dict[int, int]) -> bool:
-    """Whether a packet of AMR holds no frame of speech. Args: `pauses` as in `PAUSES`."""
-    size = len(frames)
-    while frames and (length := pauses.get(frames[0] >> 3 & 15)):
-        frames = frames[length:]
-    return bool(size) and not frames
+def _spoken(packet, sizes: tuple[int, ...]) -> tuple:
+    """(packet of the frames of speech in one of AMR or None, number of its other frames).
+
+    Args: `sizes` of frames as in `FRAME_BYTES`. What is no frame stays, to be noted as damaged.
+    """
+    import av
+
+    rest, speech, pauses = bytes(packet), b"", 0
+    while rest and ((kind := rest[0] >> 3 & 15) < len(sizes) or kind == NOTHING):
+        size = 1 if kind == NOTHING else sizes[kind]
+        pauses += kind >= len(sizes) - 1
+        speech += rest[:size] if kind < len(sizes) - 1 else b""
+        rest = rest[size:]
+    if not pauses:
+        return packet, 0
+    if not speech + rest:
+        return None, pauses
+    spoken = av.Packet(speech + rest)
+    spoken.pts, spoken.time_base = packet.pts, packet.time_base
+    return spoken, pauses
 
 
 def _is_cover(stream) -> bool:

@@ -306,6 +306,16 @@ def test_a_truncated_container_tells_how_much_is_there(tmp_path, speechlike):
     assert float(note.split()[0]) == pytest.approx(seconds_of(recording), abs=0.06)
 
 
+def test_nobody_knows_the_length_of_an_mp4_that_is_torn_inside_of_a_fragment(at_48):
+    options = {"movflags": "frag_keyframe+empty_moov", "frag_duration": "1000000"}
+    data = muxed("mp4", [("aac", np.tile(at_48, 4))], **options)
+    whole = decoded(data)
+    assert whole.notes == () and seconds_of(whole) == pytest.approx(8, abs=0.2)
+    for share in (0.3, 0.55, 0.8):
+        recording = decoded(data[: int(share * len(data))])
+        assert recording.notes == ("its last packet is torn",) and recording.damaged
+
+
 def test_an_mp4_without_its_index_is_refused_with_the_true_reason(at_48):
     whole = muxed("mp4", [("aac", at_48)])
     with pytest.raises(dsp.AudioError, match=r"x: .*moov atom not found") as refused:

@@ -19,6 +19,7 @@ UNKNOWN = 0x7FFF0000  # bytes; from here on, a size of 32 bits is a placeholder
 XING = re.compile(rb"(?:Xing|Info)\0\0\0[\3\7\x0b\x0f](.{4})(.{4})", re.DOTALL)
 VBRI = re.compile(rb"VBRI\x00\x01.{4}(.{4})(.{4})", re.DOTALL)
 AUDIO_OF_AVI = re.compile(rb"strh.{4}auds.{16}(.{16})", re.DOTALL)  # scale, rate, start, length
+FRAGMENTS = re.compile(rb"\0\0\0.mvex\0\0\0.(?:mehd|trex)", re.DOTALL)  # in the head of an MP4
 PAGE_BYTES = 65_307  # at most, of Ogg
 BOXES = (b"moov", b"moof", b"mdat", b"mfra", b"free", b"skip", b"udta", b"uuid", b"wide")
 FIRST_FRAME_BYTES = 1500
@@ -100,6 +101,12 @@ def is_torn_ogg(part: Part) -> bool:
     page = tail[tail.rfind(b"OggS\0") :]
     segments = page[27 : 27 + page[26]] if len(page) > 26 else b""
     return page.startswith(b"OggS") and len(page) < 27 + len(segments) + sum(segments)
+
+
+def is_fragmented(part: Part) -> bool:
+    """Whether an MP4 consists of fragments, whose number its head does not tell."""
+    part.seek(0)
+    return bool(FRAGMENTS.search(part.read(SCAN_BYTES)))
 
 
 def behind_boxes(part: Part, end: int) -> int:

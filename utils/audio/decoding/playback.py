@@ -136,6 +136,8 @@ class Playback:
         plain = name == "wav" or codec.startswith(("pcm", "adpcm", "g72"))
         torn = TORN.search(said) or name == "ogg" and headers.is_torn_ogg(part)
         joined = "invalid concatenated file" in said and self._is_longer(part)
+        if missing and "mov" in name and headers.is_fragmented(part):
+            torn, missing = True, 0.0  # each piece knows of itself alone
         if missing == headers.UNFINISHED:
             notes.append("its header gives no length: it was not finished")
         elif missing:

@@ -661,6 +661,17 @@ def test_how_much_is_missing_is_told_for_every_uncompressed_format(speechlike, f
     assert decoded(data[:-16000]).notes == ("1.0 of 2.0 s decoded",)
 
 
+def test_a_track_of_flash_is_one_stream_wherever_its_format_seems_to_change(at_48):
+    data = muxed("flv", [("libmp3lame", np.tile(at_48, 2))])
+    tags = [match.start() for match in re.finditer(rb"\x08\0.{5}\0{4}(?=\x2e)", data, re.DOTALL)]
+    for changed in (tags[40:41], tags[40:]):
+        odd = bytearray(data)
+        for tag in changed:
+            odd[tag + 11] = 0x2C  # 8 bits, of which MP3 knows nothing
+        recording = decoded(bytes(odd))
+        assert seconds_of(recording) == pytest.approx(4, abs=0.1) and recording.notes == ()
+
+
 def test_a_little_that_is_missing_is_told_in_hundredths(speechlike):
     data = wav(speechlike)
     assert decoded(with_size(data, 32000 + 800)).notes == ("2.00 of 2.05 s decoded",)

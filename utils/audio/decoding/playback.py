@@ -25,12 +25,27 @@ JOINED = "recordings were joined"
 TORN = re.compile("Packet corrupt|ended prematurely|partial file|Truncating packet")
 
 
+def tracks(file) -> list[list]:
+    """Audio streams of an open file, those of one track together: behind a damaged place of FLV,
+    FFmpeg opens a second one.
+    """
+    found: dict[tuple, list] = {}
+    for stream in file.streams.audio:
+        key = (stream.index,)
+        if file.format.name == "flv" and (codec := stream.codec_context):
+            plain = codec.name.startswith(("pcm", "adpcm"))  # others say themselves what they are
+            key = stream.id, codec.name, plain and (codec.sample_rate, codec.channels)
+        found.setdefault(key, []).append(stream)
+    return list(found.values())
+
+
 class Playback:
     """One audio stream of an open file, decoded to its end, and what was wrong on the way."""
 
-    def __init__(self, file, stream, sound: Sound, logs: list[tuple[int, str, str]]):
-        """Args: `logs` of FFmpeg, which grow while it is played: (level, who, what)."""
-        self.file, self.stream, self.sound, self.logs = file, stream, sound, logs
+    def __init__(self, file, track: list, sound: Sound, logs: list[tuple[int, str, str]]):
+        """Args: `track` of `tracks`; `logs` of FFmpeg, which grow meanwhile: (level, who, what)."""
+        self.file, self.track, self.sound, self.logs = file, track, sound, logs
+        self.stream = stream = track[0]
         self.seconds = 0.0  # that were decoded
         self.packets, self.at = 0, (0, 0)  # where the last packet begins and ends
         # the last packet of which nothing bad was said: its number, and the byte behind it
@@ -45,7 +60,7 @@ class Playback:
     def is_alone(self) -> bool:
         """Whether the file holds nothing else to hear or see, but for a cover."""
         streams = [s for s in self.file.streams if s.type in ("audio", "video")]
-        return all(s is self.stream or _is_cover(s) for s in streams)
+        return all(s in self.track or _is_cover(s) for s in streams)
 
     def run(self) -> None:
         """Add all frames to the sound. PyAV reads planar frames of 8 channels from wrong memory.
@@ -106,7 +121,7 @@ class Playback:
 
         for _ in range(MOST_ERRORS):
             try:
-                yield from self.file.demux(self.stream)
+                yield from self.file.demux(self.track)
                 return
             except (av.FFmpegError, ValueError, LookupError):  # the last: the stream has gone
                 self.failed.append(self.packets)  # what comes behind may be whole

@@ -8,7 +8,7 @@ from pathlib import PurePath
 
 from utils.audio.decoding import headers
 from utils.audio.decoding.parts import FRAMES, Part
-from utils.audio.decoding.playback import BLOCK_SAMPLES, LOG_ERROR, Playback
+from utils.audio.decoding.playback import BLOCK_SAMPLES, LOG_ERROR, Playback, tracks
 from utils.audio.decoding.sound import Sound
 from utils.audio.dsp import AudioError
 
@@ -129,16 +129,16 @@ def _by_ffmpeg(
     with av.logging.Capture() as logs:
         try:
             with av.open(part, "r", form, options=options, metadata_errors="ignore") as file:
-                streams = file.streams.audio
+                streams = tracks(file)
                 if not streams or _is_misdetected(file.format, sound, logs, before):
                     sound.unknown = True
                     raise _Unreadable("no sound")
                 sound.unknown &= form is not None  # else it was opened as what it may not be
                 sound.streams = max(sound.streams, len(streams))
-                stream = streams[min(number, len(streams) - 1)]
-                if stream.codec_context is None:
+                track = streams[min(number, len(streams) - 1)]
+                if track[0].codec_context is None:
                     raise _Unreadable("its codec is not known")
-                played = Playback(file, stream, sound, logs)
+                played = Playback(file, track, sound, logs)
                 played.run()
                 played.tell(part, played.is_alone and _hear_behind(part, played, sound))
         except AudioError:

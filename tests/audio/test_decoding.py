@@ -1152,6 +1152,25 @@ def test_every_beginning_is_found_wherever_it_stands(at, monkeypatch):
     assert found == {*parts.KINDS, parts.CLUSTER}
 
 
+def test_flac_in_ogg_that_was_joined_late_misses_nothing(at_48):
+    every = pages(muxed("ogg", [("flac", np.tile(at_48, 4))], page_duration="500000"))
+    assert len(every) > 12
+    late = decoded(b"".join(every[:2] + every[6:]))
+    assert 4 < seconds_of(late) < 7 and late.notes == () and not late.damaged
+    (note,) = decoded(b"".join(every[:6] + every[8:])).notes
+    assert re.fullmatch(r"gaps of [01]\.\d s in its time line", note)
+
+
+@pytest.mark.parametrize("film", [True, False])
+def test_captures_whose_time_runs_backwards_are_heard_to_the_end(at_48, film):
+    tracks = [("mpeg4", 2)] * film
+    second = muxed("mpegts", [*tracks, ("aac", at_48)])
+    first = muxed("mpegts", [*tracks, ("aac", np.tile(at_48, 2))], output_ts_offset="100")
+    recording = decoded(first + second)
+    assert seconds_of(recording) == pytest.approx(6, abs=0.2)
+    assert recording.notes == () and not recording.damaged
+
+
 @pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24"])
 def test_flac_without_its_beginning_is_heard(speechlike, subtype):
     stereo = np.stack([np.tile(speechlike, 4), np.tile(speechlike[::-1], 4)], axis=1)

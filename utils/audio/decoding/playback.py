@@ -11,6 +11,7 @@ from utils.audio.dsp import AudioError
 BLOCK_SAMPLES = 2**16  # converted at a time
 MISSING_S = 0.25  # less is not told: packets of most codecs do not end where the sound does
 MOST_S = 7 * 24 * 3600  # a header that promises more is not believed
+BACKWARDS_S = 2**32 / 90_000  # half of what MPEG's clock counts: such a leap is one backwards
 MOST_ERRORS = 100  # of the container, in a row or not, after which the rest is given up
 LOG_ERROR = 16  # FFmpeg's level, and PyAV's
 WHOLE = 1.02  # of its size, that an MP3 may give without being cut
@@ -22,7 +23,7 @@ FRAME_BYTES = {
 }
 FRAME_S, NOTHING = 0.02, 15  # of AMR; the type of a frame of one byte: nothing was sent
 JOINED = "recordings were joined"
-TORN = re.compile("Packet corrupt|ended prematurely|partial file|Truncating packet")
+TORN = re.compile("ended prematurely|partial file|Truncating packet")
 
 
 def tracks(file) -> list[list]:
@@ -48,6 +49,7 @@ class Playback:
         self.stream = stream = track[0]
         self.seconds = 0.0  # that were decoded
         self.packets, self.at = 0, (0, 0)  # where the last packet begins and ends
+        self.places = 0  # where packets began: of Ogg, pages
         # the last packet of which nothing bad was said: its number, and the byte behind it
         self.whole, self.end = 0, 0
         self.failed: list[int] = []  # numbers of packets that could not be decoded
@@ -111,6 +113,7 @@ class Playback:
 
     def _reach(self, packet, good: bool) -> None:
         if packet.pos is not None:  # several may lie at one place
+            self.places += packet.pos != self.at[0] or not self.places
             start, end = self.at if packet.pos == self.at[0] else (packet.pos, packet.pos)
             self.at = start, end + packet.size
             if good and self.at[1] > self.end:
@@ -135,7 +138,10 @@ class Playback:
         """Note where on the time line a frame lies, whose times are in units of `unit_s`."""
         duration = frame.samples / frame.sample_rate
         start = self.reached if frame.pts is None or not unit_s else frame.pts * unit_s
-        if self.reached > MISSING_S and start > self.reached + MISSING_S:  # else it sets in late
+        early = self.reached <= MISSING_S  # then it sets in late
+        if self.file.format.name == "ogg":  # whose pages tell when they end, not when they begin
+            early |= self.places <= 2
+        if not early and MISSING_S < start - self.reached < BACKWARDS_S:
             self.gap_s += start - self.reached
         self.reached = start + duration
 
@@ -149,7 +155,8 @@ class Playback:
         damaged = sum(1 < number < last for number in self.failed)
         name, codec = self.file.format.name, self.stream.codec_context.name
         plain = name == "wav" or codec.startswith(("pcm", "adpcm", "g72"))
-        torn = TORN.search(said) or name == "ogg" and headers.is_torn_ogg(part)
+        corrupt = f"Packet corrupt (stream = {self.stream.index}," in said
+        torn = corrupt or TORN.search(said) or name == "ogg" and headers.is_torn_ogg(part)
         joined = "invalid concatenated file" in said and self._is_longer(part)
         if missing and "mov" in name and headers.is_fragmented(part):
             torn, missing = True, 0.0  # each piece knows of itself alone
@@ -195,7 +202,8 @@ class Playback:
             promised = headers.of_avi(part, self.file.streams.audio.index(self.stream))
         # FLAC's promise is exact; others may begin late
         missing = promised - (self.seconds if name == "flac" else max(self.reached, self.seconds))
-        return (missing if max(MISSING_S, 0.02 * self.seconds) < missing < MOST_S else 0.0), 0
+        most = BACKWARDS_S if name.startswith("mpeg") else MOST_S
+        return (missing if max(MISSING_S, 0.02 * self.seconds) < missing < most else 0.0), 0
 
     def _promised(self) -> float:
         """End of the stream in seconds as the file says; 0 where it says nothing about the sound.

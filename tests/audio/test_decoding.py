@@ -740,6 +740,18 @@ def test_a_large_id3_tag_is_left_out_whatever_follows(speechlike, at_48):
     assert seconds_of(decoded(lying)) == pytest.approx(2, abs=0.25)
 
 
+def test_what_a_server_says_before_a_file_is_left_out(kinds):
+    answer = b"HTTP/1.1 200 OK\r\nContent-Type: audio/x-wav\r\nContent-Length: 123\r\n\r\n"
+    for kind, data in kinds.items():
+        for head in (answer, b"ICY 200 OK\r\nicy-name: radio\r\n\r\n"):
+            recording = decoded(head + data)
+            assert np.array_equal(recording.channels, decoded(data).channels), kind
+            assert recording.notes == (), kind
+    for said in (answer, answer + b"<!doctype html><html><body>404</body></html>"):
+        with pytest.raises(decoding.NotAudio):
+            decoded(said)
+
+
 @pytest.mark.parametrize("zeros", [1, 3, 15, 16, 3000])
 def test_zeros_before_any_file_are_left_out(speechlike, at_48, zeros):
     for data in (wav(speechlike), muxed("mp4", [("aac", at_48)]), muxed("mpeg", [("mp2", at_48)])):

@@ -61,6 +61,7 @@ MP4_NAME, MP4_NAME_AT = b"ft", 4
 TWO_BYTES = b"Og RI RF BW fL #! FO .s ca ri NI Cr TT FL 0& wv MP MA DS FR \x1aE G@ G` \x1fC ID"
 IS_LIKELY = np.zeros(2**16, bool)
 IS_LIKELY[[int.from_bytes(two, "little") for two in (*TWO_BYTES.split(b" "), MP4_NAME)]] = True
+ANSWER = re.compile(rb"(?:HTTP/\d|ICY ).{0,4000}?\r\n\r\n", re.DOTALL)  # of a server
 # Streams of frames without any head: MPEG audio, AAC, AC-3
 FRAMES = re.compile(rb"\xff[\xe2-\xff]|\x0b\x77", re.DOTALL)
 # Samples of 4 bytes, the last (or the first) of which holds nothing but the sign: no floats
@@ -145,7 +146,7 @@ def opened(source: Path | bytes, name: str) -> Iterator[BinaryIO]:
 def split(file: BinaryIO) -> list[Part]:
     """The recordings of which a file consists: one, or several; of no bytes, none.
 
-    Zeros and ID3 tags before the first one are left out, and tags at the end.
+    What a server said, zeros and ID3 tags before the first one are left out, and tags at the end.
     """
     size = _end(file, file.seek(0, io.SEEK_END))
     if not size:
@@ -201,6 +202,9 @@ def _likely(block: bytes) -> list[int]:
 
 def _start(file: BinaryIO, size: int) -> int:
     """Where the first recording of a file of `size` bytes begins."""
+    file.seek(0)
+    if answer := ANSWER.match(file.read(HEAD_BYTES)):
+        return _behind_tags(file, answer.end(), size)
     start = _zeros(file)
     for at in (start - MP4_ZEROS, start):
         if at >= 0 and _kind(file, at)[0]:

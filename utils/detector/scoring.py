@@ -82,6 +82,7 @@ class Scorer:
 
     rate = RATE  # Hz, of the recordings that it takes
     recordings = True  # it takes `Recording`s: all channels, and what the reader noted
+    group_files = 4  # at once: they are scored one by one
 
     def __init__(self, folder: str, version: str = "", options: Options = Options()):  # noqa: B008
         """Open the detector in `folder`.

@@ -31,7 +31,7 @@ SHARD_FILES = 128  # files of one job at most: their scores appear together
 SHARDS = 32  # jobs, so many at least if there are files enough: all processes end at the same time
 FEW_FILES = 32  # up to so many are one job: they are not worth the start of another process
 LEAST_FILES = 8  # of a job, if there are more
-GROUP_FILES = 32  # files that are read, then scored, at once
+GROUP_FILES = 32  # files that are read, then scored, at once, if the scorer names no number
 GROUP_S = 600  # seconds of audio, of all channels, that close a group of fewer files
 ENCODING = {"encoding": "utf-8", "errors": "surrogateescape"}  # names may be any bytes
 
@@ -51,10 +51,12 @@ def read_ahead(items: list, function: Callable) -> Iterator:
             yield waiting.popleft().result()
 
 
-def _read_group(files: Iterator[Listed], read: Callable) -> list[tuple[dict[str, str], object]]:
+def _read_group(
+    files: Iterator[Listed], read: Callable, most: int
+) -> list[tuple[dict[str, str], object]]:
     """Read the next files: (columns `file`, `passed` and `error`, what `read` gives or None).
 
-    At most `GROUP_FILES`, fewer if they are long; an empty list when all files are read.
+    At most so many, fewer if they are long; an empty list when all files are read.
     """
     group, seconds = [], 0.0
     for file in files:
@@ -68,7 +70,7 @@ def _read_group(files: Iterator[Listed], read: Callable) -> list[tuple[dict[str,
             else:
                 row["error"] = str(error)
         group.append((row, sound))
-        if len(group) == GROUP_FILES or seconds > GROUP_S:
+        if len(group) == most or seconds > GROUP_S:
             break
     return group
 
@@ -115,10 +117,10 @@ def _score_shard(opener: Callable, arguments: tuple, files: list[Listed], target
     rows, remaining = [], iter(files)
     decoder = _open_decoder()  # starts while the scorer is opened
     scorer = _open_scorer(opener, arguments)
-    read = _reader(decoder, scorer)
+    read, most = _reader(decoder, scorer), getattr(scorer, "group_files", GROUP_FILES)
 
     def read_and_prepare(_):
-        group = _read_group(remaining, read)
+        group = _read_group(remaining, read, most)
         sounds = [sound for _, sound in group if sound is not None]
         return group, scorer.prepare(sounds) if hasattr(scorer, "prepare") else sounds
 
@@ -208,9 +210,10 @@ def score_files(
         opener: a function or class of a module of this project; each process calls
             `opener(*arguments)` once for its scorer. `scorer.rows(waves)` returns a dict for each
             wave at `scorer.rate` Hz (8 kHz without that). If `scorer.recordings` is true, it gets
-            recordings, as far as they can be decoded, instead of waves, which are read strictly. If
-            the scorer has `prepare(waves)`, that runs ahead in a second thread, and `rows` gets
-            what it returns.
+            recordings, as far as they can be decoded, instead of waves, which are read strictly. It
+            gets `scorer.group_files` at once (`GROUP_FILES` without that): a scorer that takes them
+            one by one wants few, since the next ones are read meanwhile. If the scorer has
+            `prepare(waves)`, that runs ahead in a second thread, and `rows` gets what it returns.
         arguments: they are pickled, and their `repr` is part of the names of shards.
         keep: folder in which finished shards stay, so that a second start after a kill goes on;
             `clear` removes it. Without it nothing is kept.

@@ -13,6 +13,7 @@ from utils.pipeline import steps
 from utils.pipeline.pages import __main__ as command
 from utils.pipeline.pages import figure, filling, notebooks, values
 from utils.pipeline.profiles import PROFILES
+from utils.sources import public_corpora
 
 README = paths.ROOT / "README.md"
 EXAMPLE = r"([01]\.\d{3})  .{9}    \S*/examples/"
@@ -114,6 +115,16 @@ def test_what_the_command_says_of_its_costs_is_what_was_measured():
         said = "less than a minute" if minutes < 1 else f"about {minutes:.0f} minutes"
         assert values.setup(bool(scoring)) == f"{said} and {gb:.{scoring}f} GB"
     assert paths.read_json(reference.FOLDER / "mini" / "env.json")["cores"] == 2
+
+
+def test_the_manual_types_no_other_size_than_the_code_has():
+    """`utils/README.md` has no template."""
+    manual = (paths.ROOT / "utils" / "README.md").read_text(encoding="utf-8")
+    speed = re.search(r"(\d+ GB) of memory", PROFILES["speed"].about)[1]
+    assert f"and {speed} of memory" in manual
+    assert f"| {len(public_corpora.CORPORA)} public corpora " in manual
+    assert f"(default: {paths.CACHE_GB:g})" in manual
+    assert f"(`.venv-score`, {values.setup(scoring=True).split(' and ')[1]}, under a" in manual
 
 
 @pytest.mark.parametrize("name", ["mini", "ablation"])

@@ -857,6 +857,33 @@ def test_joined_files_of_different_kinds_are_heard_to_the_end(kinds, first):
             assert any("joined" in note for note in recording.notes), second
 
 
+@pytest.mark.parametrize("first", ["au", "nist", "amr"])
+def test_frames_that_were_joined_to_a_file_that_ffmpeg_reads_to_the_end_are_heard(
+    speechlike, at_48, first
+):
+    data = {
+        "au": written(speechlike, "AU", "PCM_16"),
+        "nist": written(np.stack([speechlike] * 2, axis=1), "NIST", "PCM_16"),
+        "amr": helpers.encoded(speechlike, "amr", "libopencore_amrnb", 8000),
+    }[first]
+    alone = decoded(data)
+    mp3 = muxed("mp3", [("libmp3lame", at_48)], id3v2_version="0", write_xing="0")
+    for frames in (mp3, muxed("adts", [("aac", at_48)]), muxed("ac3", [("ac3", at_48)])):
+        recording = decoded(data + frames, "a.au")
+        expected = seconds_of(alone) + seconds_of(decoded(frames))
+        assert seconds_of(recording) == pytest.approx(expected, abs=0.05)
+        assert recording.notes[0] == "2 recordings joined" and not recording.damaged
+        assert loudness(recording)[0] == pytest.approx(loudness(alone)[0], abs=2)
+
+
+@pytest.mark.parametrize(
+    "head", [b".snd", b".snd\xff\xff\xff\xff\xff\xff", b"NIST_1A\n   x\n", b"#!AMR\n"]
+)
+def test_the_head_of_a_file_alone_is_refused(head):
+    with pytest.raises(dsp.AudioError):
+        decoded(head)
+
+
 def test_what_lies_inside_a_file_of_another_kind_is_not_taken_for_a_joined_one(speechlike):
     archive = b"PK\3\4" + bytes(600) + wav(speechlike)
     with pytest.raises(decoding.NotAudio):

@@ -7,7 +7,7 @@ damaged one. Nothing is ever filled with silence.
 
 from pathlib import Path, PurePath
 
-from utils.audio.decoding import parts, streams
+from utils.audio.decoding import headers, parts, streams
 from utils.audio.decoding.sound import LONGEST_S, Again, NotAudio, Recording, Sound
 from utils.audio.dsp import AudioError
 
@@ -50,7 +50,7 @@ def decode(
     read, is too large or too long, or if nothing of it can be decoded.
     """
     with parts.opened(source, name) as file:
-        joined = parts.split(file)
+        joined = [part for whole in parts.split(file) for part in headers.apart(whole)]
         if not joined:
             raise NotAudio(f"{name}: empty file")
         number, change = 0, {}

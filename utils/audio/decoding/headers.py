@@ -3,12 +3,13 @@
 WAV (also RF64 and BW64), W64 and CAF consist of chunks: a name, a size, the content.
 """
 
+import math
 import re
 import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from utils.audio.decoding.parts import SCAN_BYTES, Part
+from utils.audio.decoding.parts import FRAMES, HEAD_BYTES, SCAN_BYTES, Part
 
 UNFINISHED = -1.0
 MISSING_S = 0.02  # less is not told
@@ -23,6 +24,19 @@ FRAGMENTS = re.compile(rb"\0\0\0.mvex\0\0\0.(?:mehd|trex)", re.DOTALL)  # in the
 PAGE_BYTES = 65_307  # at most, of Ogg
 BOXES = (b"moov", b"moof", b"mdat", b"mfra", b"free", b"skip", b"udta", b"uuid", b"wide")
 FIRST_FRAME_BYTES = 1500
+# Bytes of the frames of AMR by their type: those of speech, then the level of the noise
+NOISE_BYTES, NOTHING = 6, 15  # the latter is the type of a frame of one byte: nothing was sent
+FRAME_BYTES = {
+    "amrnb": (13, 14, 16, 18, 20, 21, 27, 32, NOISE_BYTES),
+    "amrwb": (18, 24, 33, 37, 41, 47, 51, 59, 61, NOISE_BYTES),
+}
+AMR = {b"#!AMR\n": "amrnb", b"#!AMR-WB\n": "amrwb"}
+NIST = (  # bytes of its head, then what makes those of its samples
+    rb"\ANIST_1A\n *(\d{1,9})\n",
+    rb"\nsample_count -i (\d{1,15})",
+    rb"\nchannel_count -i (\d{1,9})",
+    rb"\nsample_n_bytes -i (\d)",
+)
 
 
 class _Form(NamedTuple):
@@ -67,6 +81,49 @@ def not_heard(part: Part, form: str, seconds: float) -> tuple[float, int]:
     part.seek(part.size - behind)
     told = behind * seconds > BEHIND_S * size and part.read(SCAN_BYTES).strip(b"\0")
     return 0.0, behind if told else 0
+
+
+def apart(part: Part) -> list[Part]:
+    """A part, or two where frames of MPEG audio, AAC or AC-3 were joined to AU, NIST or AMR.
+
+    FFmpeg would play them as samples, which are noise, or take them for damage.
+    """
+    part.seek(0)
+    head, end = part.read(HEAD_BYTES), 0
+    if head.startswith(b".snd"):
+        end = int.from_bytes(head[4:8], "big") + int.from_bytes(head[8:12], "big")
+    elif all(told := [re.search(key, head) for key in NIST]):
+        start, *lengths = (int(found[1]) for found in told)
+        end = start + math.prod(lengths)
+    for mark, codec in AMR.items():
+        if head.startswith(mark):
+            end = _end_of_amr(part, len(mark), FRAME_BYTES[codec])
+    part.seek(end)
+    frames = 0 < end < part.size and FRAMES.match(part.read(2))
+    part.seek(0)
+    if not frames:
+        return [part]
+    return [
+        Part(part.file, part.start + begin, part.start + stop, True)
+        for begin, stop in ((0, end), (end, part.size))
+    ]
+
+
+def frame_bytes(first: int, sizes: tuple[int, ...]) -> int:
+    """Size of a frame of AMR by its first byte; 0 if it is none. Args: sizes: of `FRAME_BYTES`."""
+    kind = first >> 3 & 15
+    return sizes[kind] if kind < len(sizes) else int(kind == NOTHING)
+
+
+def _end_of_amr(part: Part, position: int, sizes: tuple[int, ...]) -> int:
+    part.seek(0)
+    data = part.read()
+    while position < len(data) and not data[position] & 0x83:  # bits that are 0 in each frame
+        size = frame_bytes(data[position], sizes)
+        if not size:
+            break
+        position += size
+    return position
 
 
 def of_mpeg(part: Part) -> tuple[int, int] | None:

@@ -16,12 +16,7 @@ MOST_ERRORS = 100  # of the container, in a row or not, after which the rest is 
 LOG_ERROR = 16  # FFmpeg's level, and PyAV's
 WHOLE = 1.02  # of its size, that an MP3 may give without being cut
 FROM_ZERO = ("ogg", "asf")  # their lengths count from zero, wherever their time line begins
-# Bytes of the frames of AMR by their type: those of speech, then the level of the noise
-FRAME_BYTES = {
-    "amrnb": (13, 14, 16, 18, 20, 21, 27, 32, 6),
-    "amrwb": (18, 24, 33, 37, 41, 47, 51, 59, 61, 6),
-}
-FRAME_S, NOTHING = 0.02, 15  # of AMR; the type of a frame of one byte: nothing was sent
+FRAME_S = 0.02  # of AMR
 JOINED = "recordings were joined"
 TORN = re.compile("ended prematurely|partial file|Truncating packet")
 
@@ -93,7 +88,7 @@ class Playback:
     def _frames(self) -> Iterator:
         import av
 
-        sizes = FRAME_BYTES.get(self.stream.codec.name)
+        sizes = headers.FRAME_BYTES.get(self.stream.codec.name)
         for packet in self._packets():
             self.packets += 1
             # FFmpeg makes no comfort noise
@@ -222,15 +217,15 @@ class Playback:
 def _spoken(packet, sizes: tuple[int, ...]) -> tuple:
     """(packet of the frames of speech in one of AMR or None, number of its other frames).
 
-    Args: `sizes` of frames as in `FRAME_BYTES`. What is no frame stays, to be noted as damaged.
+    Args: `sizes` of frames as in `headers.FRAME_BYTES`. What is no frame stays, to be noted as damaged.
     """
     import av
 
     rest, speech, pauses = bytes(packet), b"", 0
-    while rest and ((kind := rest[0] >> 3 & 15) < len(sizes) or kind == NOTHING):
-        size = 1 if kind == NOTHING else sizes[kind]
-        pauses += kind >= len(sizes) - 1
-        speech += rest[:size] if kind < len(sizes) - 1 else b""
+    while rest and (size := headers.frame_bytes(rest[0], sizes)):
+        is_speech = size > headers.NOISE_BYTES
+        pauses += not is_speech
+        speech += rest[:size] if is_speech else b""
         rest = rest[size:]
     if not pauses:
         return packet, 0

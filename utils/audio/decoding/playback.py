@@ -217,7 +217,7 @@ class Playback:
 def _spoken(packet, sizes: tuple[int, ...]) -> tuple:
     """(packet of the frames of speech in one of AMR or None, number of its other frames).
 
-    Args: `sizes` of frames as in `headers.FRAME_BYTES`. What is no frame stays, to be noted as damaged.
+    Args: `sizes` of `headers.FRAME_BYTES`. What is no frame stays, to be noted as damaged.
     """
     import av
 

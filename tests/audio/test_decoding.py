@@ -964,6 +964,16 @@ def test_an_avi_that_went_through_a_pipe_misses_nothing(at_48):
     assert seconds_of(decoded(piped)) == pytest.approx(2, abs=0.1) and not decoded(piped).notes
 
 
+def test_realmedia_that_went_through_a_pipe_misses_nothing(at_48):
+    data = muxed("rm", [("ac3", at_48)])
+    properties = data.index(b"PROP") + 10
+    length = struct.unpack(">I", data[properties + 20 : properties + 24])
+    assert length[0] == pytest.approx(2000, abs=100)
+    piped = data.replace(struct.pack(">I", *length), struct.pack(">I", 3_600_000))
+    assert seconds_of(decoded(piped)) == pytest.approx(2, abs=0.1)
+    assert decoded(piped).notes == decoded(data).notes == ()
+
+
 HEADERLESS = [
     ("a.sbc", "sbc", "sbc", 16000),
     ("a.dfpwm", "dfpwm", "dfpwm", 48000),

@@ -92,7 +92,7 @@ def apart(part: Part) -> list[Part]:
     head, end = part.read(HEAD_BYTES), 0
     if head.startswith(b".snd"):
         end = int.from_bytes(head[4:8], "big") + int.from_bytes(head[8:12], "big")
-    elif all(told := [re.search(key, head) for key in NIST]):
+    elif head.startswith(b"NIST") and all(told := [re.search(key, head) for key in NIST]):
         start, *lengths = (int(found[1]) for found in told)
         end = start + math.prod(lengths)
     for mark, codec in AMR.items():

@@ -15,6 +15,7 @@ BACKWARDS_S = 2**32 / 90_000  # half of what MPEG's clock counts: such a leap is
 MOST_ERRORS = 100  # of the container, in a row or not, after which the rest is given up
 LOG_ERROR = 16  # FFmpeg's level, and PyAV's
 WHOLE = 1.02  # of its size, that an MP3 may give without being cut
+RM_S = 3600  # seconds that FFmpeg writes into RealMedia whose length it does not know
 FROM_ZERO = ("ogg", "asf")  # their lengths count from zero, wherever their time line begins
 FRAME_S = 0.02  # of AMR
 JOINED = "recordings were joined"
@@ -193,6 +194,8 @@ class Playback:
         if name == "mp3" and told and 0 < told[1] <= WHOLE * part.size:
             return 0.0, 0  # no byte is missing: its number of frames lies
         promised = 0.0 if guessed else self._promised()
+        if name == "rm" and promised == RM_S:
+            promised = 0.0
         if name == "avi":
             promised = headers.of_avi(part, self.file.streams.audio.index(self.stream))
         # FLAC's promise is exact; others may begin late

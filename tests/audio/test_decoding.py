@@ -1201,6 +1201,14 @@ def test_every_beginning_is_found_wherever_it_stands(at, monkeypatch):
     assert found == {*parts.KINDS, parts.CLUSTER}
 
 
+@pytest.mark.parametrize("encoders", [("aac", "mp2"), ("mp2", "aac"), ("aac", "ac3")])
+def test_captures_of_different_codecs_that_were_joined_are_heard_to_the_end(at_48, encoders):
+    first, second = (muxed("mpegts", [(encoder, at_48)]) for encoder in encoders)
+    recording = decoded(first + second)
+    assert seconds_of(recording) == pytest.approx(4, abs=0.2)
+    assert recording.notes == ("recordings were joined",) and not recording.damaged
+
+
 def test_flac_in_ogg_that_was_joined_late_misses_nothing(at_48):
     every = pages(muxed("ogg", [("flac", np.tile(at_48, 4))], page_duration="500000"))
     assert len(every) > 12

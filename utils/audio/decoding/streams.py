@@ -117,11 +117,11 @@ def _by_ffmpeg(
     number: int,
     form: str | None = None,
     options: dict | None = None,
-    before: str = "",
+    before: tuple[str, str] | None = None,
 ) -> None:
     """Args: `form` and `options` of FFmpeg, None: by content.
 
-    before: format of what lies before it: then no guess will do, nor the same format.
+    before: (format, codec) of what lies before it: then no guess will do, nor both the same.
     """
     import av
 
@@ -130,7 +130,7 @@ def _by_ffmpeg(
         try:
             with av.open(part, "r", form, options=options, metadata_errors="ignore") as file:
                 streams = tracks(file)
-                if not streams or _is_misdetected(file.format, sound, logs, before):
+                if not streams or _is_misdetected(file.format, sound, logs, bool(before)):
                     sound.unknown = True
                     raise _Unreadable("no sound")
                 sound.unknown &= form is not None  # else it was opened as what it may not be
@@ -138,6 +138,8 @@ def _by_ffmpeg(
                 track = streams[min(number, len(streams) - 1)]
                 if track[0].codec_context is None:
                     raise _Unreadable("its codec is not known")
+                if before == (file.format.name, track[0].codec.name):
+                    raise _Unreadable("more of the same")
                 played = Playback(file, track, sound, logs)
                 played.run()
                 played.tell(part, played.is_alone and _hear_behind(part, played, sound))
@@ -149,12 +151,12 @@ def _by_ffmpeg(
             raise _Unreadable(reason) from error
 
 
-def _is_misdetected(form, sound: Sound, logs: list[tuple[int, str, str]], before: str) -> bool:
+def _is_misdetected(form, sound: Sound, logs: list[tuple[int, str, str]], strict: bool) -> bool:
     """Whether FFmpeg's guess at a format (`av.ContainerFormat`) is too weak."""
     guessed = [text for _, _, text in logs if "misdetection possible" in text]
     suffix = _suffix(sound)
-    if before or not guessed:
-        return bool(guessed) or form.name == before
+    if strict or not guessed:
+        return bool(guessed)
     if suffix[1:] in form.extensions:
         return False
     return form.name not in GUESSED.split() or suffix in HEADERLESS
@@ -173,7 +175,7 @@ def _hear_behind(part: Part, played: Playback, sound: Sound) -> bool:
     for match in itertools.islice(FRAMES.finditer(part.read(SEARCHED_BYTES)), TRIES):
         behind = Part(part.file, part.start + end + match.start(), stop)
         with contextlib.suppress(_Unreadable):
-            _by_ffmpeg(behind, sound, 0, options=options, before=name)
+            _by_ffmpeg(behind, sound, 0, None, options, (name, played.stream.codec.name))
         if sound.seconds > before:
             return True
     return False

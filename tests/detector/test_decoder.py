@@ -93,6 +93,18 @@ def test_relative_names_mean_the_same(good, monkeypatch):
         assert started.read(Path("good.wav")).rate == 8000
 
 
+@pytest.mark.parametrize("folders", [None, "", os.pathsep])
+def test_no_module_of_the_working_folder_is_imported(good, folders, monkeypatch):
+    monkeypatch.chdir(good.parent)
+    (good.parent / "json.py").write_text("open('executed', 'w')")
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    if folders is not None:
+        monkeypatch.setenv("PYTHONPATH", folders)
+    with Decoder() as started:
+        assert started.read(good).rate == 8000
+    assert not (good.parent / "executed").exists()
+
+
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGKILL])
 def test_a_process_that_dies_costs_one_file(good, number):
     with Decoder() as started:

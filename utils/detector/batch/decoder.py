@@ -83,7 +83,9 @@ class Decoder:
 
     def _start(self) -> subprocess.Popen:
         environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-        environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+        folders = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+        # an empty entry would be the working folder: modules beside a recording are not ours
+        environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, folders)])
         self._ready = False
         return subprocess.Popen(
             # named by way of a function: so the digest of what decides a score follows it

@@ -252,6 +252,16 @@ def test_the_version_follows_every_file(opened, folder, name, more):
     assert detector.Detector(folder).version != opened.version
 
 
+@pytest.mark.parametrize("shape", [(24000, 2), (24000, 1), (1, 2, 24000)])
+def test_a_wave_of_another_shape_is_refused_with_the_remedy(toy, shape):
+    opened = detector.Detector(toy.folder)
+    with pytest.raises(dsp.AudioError, match="wave: shape"):
+        opened.probability(np.full(shape, 0.1, np.float32), RATE)
+    if len(shape) == 2:
+        with pytest.raises(dsp.AudioError, match="transpose"):
+            opened.logit(np.full(shape, 0.1, np.float32))
+
+
 @pytest.mark.parametrize("name", detector.FILES)
 def test_a_missing_file_is_named_with_the_remedy(folder, name):
     (folder / name).unlink()

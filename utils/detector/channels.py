@@ -24,6 +24,16 @@ class Channel(NamedTuple):
     wave: np.ndarray  # (samples,)
 
 
+def checked(waves: np.ndarray) -> np.ndarray:
+    """`waves` (channels, samples). Raises AudioError for any other shape."""
+    if waves.ndim != 2:
+        raise dsp.AudioError(f"wave: shape {waves.shape} is not (channels, samples)")
+    if len(waves) > max(1, waves.shape[1]):
+        hint = "transpose it: (channels, samples), as wave.T"
+        raise dsp.AudioError(f"wave: shape {waves.shape} looks like (samples, channels); {hint}")
+    return waves
+
+
 def products(waves: np.ndarray) -> np.ndarray:
     """Inner products of the channels, float64 (channels, channels), of their mean power."""
     total = np.zeros((len(waves), len(waves)))

@@ -224,7 +224,7 @@ class Detector:
 
         The mean over its pieces that vote (`voting`); of channels that differ, the lowest.
         """
-        chosen = channels.choose(np.atleast_2d(waves))
+        chosen = channels.choose(channels.checked(np.atleast_2d(waves)))
         return lowest([self.pieces(channel.wave) for channel in chosen])[1]
 
     def timeline(self, wave: np.ndarray, band: str = "", log_odds: float | None = None):
@@ -258,13 +258,13 @@ class Detector:
     def probability(self, clip: Path | str | np.ndarray, rate: int = dsp.RATE) -> float:
         """Probability of bona fide, 0 … 1, of a file, or of a wave at `rate` Hz.
 
-        A wave has the shape (samples,) or (channels, samples). Raises AudioError for what cannot be
-        scored.
+        A wave has the shape (samples,) or (channels, samples): what `soundfile.read` gives has to
+        be transposed. Raises AudioError for what cannot be scored.
         """
         if isinstance(clip, (str, Path)):
             waves = decoding.decode(Path(clip), Path(clip).name, RATE).channels
         else:
-            waves = np.atleast_2d(np.asarray(clip, np.float32))
+            waves = channels.checked(np.atleast_2d(np.asarray(clip, np.float32)))
             for wave in waves:
                 if not np.isfinite(wave).all():
                     raise dsp.AudioError("wave: samples are NaN or infinite")

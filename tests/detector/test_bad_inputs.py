@@ -226,4 +226,6 @@ def test_a_place_that_cannot_be_written_to_is_named(toy, option, tmp_path, capsy
     place = tmp_path / "file" if option == "--timeline" else tmp_path / "file" / "table.csv"
     arguments = [tmp_path / "hiss.wav", "--detector", toy.folder, option, place]
     assert command.main([*map(str, arguments)]) == 1
-    assert "FAILED: " in capsys.readouterr().err
+    printed = capsys.readouterr()
+    assert printed.out == ""  # nothing is scored before
+    assert printed.err.startswith(f"FAILED: {place}: cannot be written (")

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ import soundfile as sf
 from utils import contracts, paths
 from utils.audio import dsp, reading
 from utils.detector import embedding, scoring
-from utils.detector.batch import batch_scoring, command, tables
+from utils.detector.batch import batch_scoring, command, places, tables
 from utils.detector.scoring import RATE
 
 
@@ -159,14 +160,26 @@ def test_the_timeline_flags_the_spoofed_part(toy, score, tmp_path):
     assert not table["flagged"][:6].any() and not table["flagged"][-6:].any()
 
 
-def test_timelines_of_one_name_from_two_folders_are_numbered(toy, score, tmp_path):
-    for folder in ("a", "b"):
-        (tmp_path / folder).mkdir()
+def test_timelines_of_several_folders_have_the_same_folders(toy, score, tmp_path):
+    for folder in ("a", "b/deep"):
+        (tmp_path / folder).mkdir(parents=True)
         reading.write(tmp_path / folder / "clip.wav", toy.waves[0], RATE)
     (tmp_path / "a" / "words.wav").write_text("words")
-    assert score(tmp_path / "a", tmp_path / "b", "--timeline", tmp_path / "out") == 1
-    written = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert written == ["clip.wav-2.csv", "clip.wav-2.png", "clip.wav.csv", "clip.wav.png"]
+    both = tmp_path / "b", tmp_path / "a"
+    assert score(*both, tmp_path / "a" / "clip.wav", "--timeline", tmp_path / "out") == 1
+    written = {path.relative_to(tmp_path / "out").as_posix() for path in tables_of(tmp_path)}
+    assert written == {"a/clip.wav.csv", "b/deep/clip.wav.csv"}
+
+
+def tables_of(folder):
+    return (folder / "out").rglob("*.csv")
+
+
+def test_a_timeline_of_one_folder_lies_in_none_and_names_that_print_alike_are_numbered():
+    name = os.fsdecode(b"caf\xe9.wav")
+    files = [Path("in", name), Path("in/caf\\xe9.wav"), Path("in", name)]
+    expected = ["caf\\xe9.wav", "caf\\xe9.wav-2", "caf\\xe9.wav"]
+    assert [path.as_posix() for path in places.of_timelines(files)] == expected
 
 
 def test_help_states_the_exit_status(capsys):
@@ -236,6 +249,56 @@ def test_a_device_is_never_replaced_by_a_table(capsys):
     with pytest.raises(SystemExit) as stopped:
         command.main(["a.wav", "--out", "/dev/null"])
     assert stopped.value.code == 2 and "is no file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--out", "--submission"])
+@pytest.mark.parametrize(
+    "name", ["in/a.wav", "beside.wav", "linked.csv", "paper.docx", "no suffix"]
+)
+def test_no_recording_and_no_file_of_others_is_replaced(clips, score, option, name, capsys):
+    path = clips.parent / name
+    (clips.parent / "linked.csv").symlink_to(clips / "a.wav")
+    if not path.exists():
+        path.write_bytes(b"PK\3\4")
+    before = path.read_bytes()
+    assert score(clips, option, path) == 2
+    printed = capsys.readouterr()
+    assert printed.out == "" and path.read_bytes() == before
+    assert str(path) in printed.err and "name another file" in printed.err
+
+
+def test_a_table_is_replaced_by_the_next_one(clips, score, tmp_path):
+    for path in (
+        clips / "scores.csv",
+        clips / "scores.JSON",
+        tmp_path / "scores",
+        tmp_path / "x.2",
+    ):
+        for _ in range(2):
+            assert score(clips, "--out", path) == 0
+    (tmp_path / "empty").touch()
+    assert score(clips, "--out", tmp_path / "empty") == 0
+
+
+def test_two_outputs_are_two_files(clips, score, tmp_path, capsys):
+    assert score(clips, "--out", tmp_path / "a.csv", "--submission", tmp_path / "a.csv") == 2
+    assert "name two" in capsys.readouterr().err
+
+
+def test_what_was_scored_is_kept_until_the_timelines_are_drawn(
+    clips, score, tmp_path, monkeypatch, capsys
+):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    words = clips, "--out", tmp_path / "scores.csv", "--timeline", tmp_path / "times"
+    with monkeypatch.context() as patch:
+        patch.setattr(tables, "_write_timeline", stop)
+        assert score(*words) == 130
+    assert "goes on from here" in capsys.readouterr().err
+    assert score(*words) == 0
+    assert "(some before)" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "scores.csv", "times"]
 
 
 def test_the_summary_counts_and_names(clips, score, capsys):

@@ -12,7 +12,7 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from utils.detector import detector, scoring
-from utils.detector.batch import batch_scoring, listing, options, tables
+from utils.detector.batch import batch_scoring, listing, options, places, tables
 
 NOT_SCORED = "not scored"
 NAMED = 3  # files that are passed over and named at the end; the rest is counted
@@ -36,6 +36,9 @@ def main(argv: list[str] | None = None) -> int:
         # what is still to be flushed at the end of the process goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except places.Refused as error:
+        print(f"FAILED: {error}", file=sys.stderr)
+        return 2
     except (OSError, ValueError, RuntimeError, ImportError) as error:
         # no detector, no room, no folder to write to, a process that was killed
         print(f"FAILED: {error}", file=sys.stderr)
@@ -45,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
 def score(given: argparse.Namespace) -> int:
     """Do what the command line asks for; 0 if every file was scored, 1 if not.
 
-    Raises what opening the detector or writing raises.
+    Raises what opening the detector or writing raises, and `places.Refused`.
     """
     begun = time.monotonic()
     settings = scoring.Options(
@@ -58,6 +61,7 @@ def score(given: argparse.Namespace) -> int:
     threshold = settings.threshold or card["threshold"]
     files, passed = listing.list_files(given.paths)
     out = given.out
+    places.check({"--out": out, "--submission": given.submission}, given.timeline, files)
     keep = out.with_name(f".{out.name}.parts") if out else None
     resumed = bool(keep and keep.exists())
     arguments = (str(given.detector), version, settings)
@@ -67,8 +71,6 @@ def score(given: argparse.Namespace) -> int:
         print(_heading(threshold, settings))
     with tables.table(out) as write:
         result = report(rows, write, f"{scoring.NAME} {version[:12]}", given.quiet)
-    if keep:
-        batch_scoring.clear(keep)
     if given.timeline:
         if missing := tables.why_no_figures():
             print(f"timelines are tables without figures ({missing})", file=sys.stderr)
@@ -77,6 +79,8 @@ def score(given: argparse.Namespace) -> int:
     done = result.counts.total() and not result.counts[NOT_SCORED]
     if given.submission and not _submit(given.submission, result):
         done = False
+    if keep:  # last: until here, a command that was stopped goes on
+        batch_scoring.clear(keep)
     passed = [*map(tuple, passed), *result.passed]
     print(summary(result, passed, time.monotonic() - begun, resumed), file=sys.stderr)
     return 0 if done else 1

@@ -14,11 +14,10 @@ import numpy as np
 from utils import parallel, paths
 from utils.audio import dsp
 from utils.detector import detector, scoring
-from utils.detector.batch import decoder, listing
+from utils.detector.batch import decoder, listing, places
 
 NUMBERS = ("p_bona_fide", "threshold", "p_language", "seconds", "speech_s", "p_lowest")
 NO_SPEECH = "no speech"  # in place of the probability of a piece that does not vote
-LONGEST_NAME = 200  # bytes of the name of a timeline, before its suffix
 
 
 class NoSubmission(ValueError):
@@ -136,25 +135,24 @@ def write_timelines(
     folder: Path,
     threshold: float,
     prior: float = 0.5,
+    label: str = "timelines",
 ) -> None:
     """Write `<name>.csv`, and `<name>.png` if figures can be drawn, of each file to `folder`.
 
     Columns: start_s, end_s, p_bona_fide (empty: silence, or nobody speaks), flagged (1: at most
-    the threshold). Files of one name in several folders get `-2`, `-3`, … after it.
+    the threshold). Files of several folders have the same folders there (`places.of_timelines`).
 
     Args:
         files: (file, the channel that its row names).
         threshold, prior: those of the rows.
+        label: name on the progress bar; "": no bar.
     """
     folder.mkdir(parents=True, exist_ok=True)
     draws = not why_no_figures()
-    used: dict[str, int] = {}
+    names = places.of_timelines([file for file, _ in files])
+    each = {name: file for name, file in zip(names, files, strict=True)}
     with decoder.Decoder() as reader:
-        for file, channel in parallel.progress(files, "timelines"):
-            name = os.fsencode(listing.printable(file.name))[:LONGEST_NAME].decode(errors="ignore")
-            used[name] = used.get(name, 0) + 1
-            if used[name] > 1:
-                name = f"{name}-{used[name]}"
+        for name, (file, channel) in parallel.progress(each.items(), label, total=len(each)):
             with contextlib.suppress(dsp.AudioError):  # it changed since it was scored
                 waves = reader.read(file, scoring.RATE).channels
                 wave = scoring.scored_channel(waves, channel)

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+import soundfile as sf
 
-from utils.audio import dsp, reading
+from utils.audio import decoding, dsp, reading
 from utils.audio.decoding import Recording
 from utils.detector import embedding, scoring
 from utils.detector.batch import command
@@ -40,6 +41,51 @@ def test_a_clipped_clip_gets_a_warning(clean):
 
 def recording(*waves, notes=()):
     return Recording(np.stack(waves).astype(np.float32), RATE, notes)
+
+
+FAR = "far quieter than the loudest moment and are not heard"
+
+
+def test_what_lies_outside_the_quiet_ends_is_told(toy):
+    """A click makes the rest unheard; so is a second speaker who is far away."""
+    scorer, hiss = scoring.Scorer(str(toy.folder)), toy.waves[0]
+    call = 0.01 * np.tile(hiss, 2)
+    clicked = call.copy()
+    clicked[800] = 1
+    far = np.concatenate([hiss, 0.005 * np.tile(hiss, 4)])
+    silence = np.concatenate([hiss, 0.0002 * np.tile(hiss, 4)])
+    rows = scorer.rows([recording(wave) for wave in (clicked, far, call, silence)])
+    assert f"2.8 of 3.0 s are {FAR}" in rows[0]["note"]
+    assert rows[1]["note"] == f"5.9 of 7.5 s are {FAR}"
+    assert rows[2]["note"] == rows[3]["note"] == ""
+
+
+def test_quiet_pieces_in_the_middle_are_told(toy):
+    hiss = np.tile(toy.waves[0], 4)  # 6 s
+    wave = np.concatenate([hiss, 0.005 * np.tile(hiss, 2), hiss])
+    (row,) = scoring.Scorer(str(toy.folder)).rows([recording(wave)])
+    assert row["pieces"].count(" ") == 3 and row["note"] == f"12.0 of 24.0 s are {FAR}"
+
+
+def test_a_channel_that_is_too_quiet_to_be_scored_is_told(toy):
+    hiss, hum = toy.waves[0], toy.waves[-1]
+    told = "channel 2 is 54 dB quieter and is not scored"
+    for how, quiet, note in (
+        ("each", 0.0028 * hum, told),
+        ("each", 0.0028 * hiss, ""),  # the same sound
+        ("each", 0.0002 * hum, ""),  # rounding
+        ("each", 0.1 * toy.waves[1], ""),
+        ("loudest", 0.0028 * hum, ""),
+    ):
+        scorer = scoring.Scorer(str(toy.folder), options=scoring.Options(channels=how))
+        assert scorer.rows([recording(hiss, quiet)])[0]["note"] == note
+    several = recording(hiss, 0.002 * hum, 0.001 * toy.waves[-2])
+    note = scorer_note(toy, several)
+    assert note == "channels 2, 3 are 57 dB or more quieter and are not scored"
+
+
+def scorer_note(toy, recorded):
+    return scoring.Scorer(str(toy.folder)).rows([recorded])[0]["note"]
 
 
 def test_rows_name_what_cannot_be_scored_and_keep_the_order(toy):
@@ -157,6 +203,39 @@ def test_no_decision_where_there_is_a_warning(toy):
         rows = scorer.rows([recording(hiss), recording(hum)])
         assert [row["decision"] for row in rows] == ["bona fide", decision]
         assert not rows[0]["note"] and "clipped" in rows[1]["note"] and rows[1]["p_bona_fide"]
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        "3 of 90 packets damaged",
+        "700 bytes behind its sound are not heard",
+        "2.0 of 3.0 s decoded",
+        "2 audio streams: number 1 is heard",
+        "gaps of 1.0 s in its time line",
+    ],
+)
+def test_no_decision_where_something_is_damaged_or_missing(toy, note):
+    scorer = scoring.Scorer(str(toy.folder), options=scoring.Options(abstain=True))
+    rows = scorer.rows([recording(toy.waves[0], notes=(note,)), recording(toy.waves[0])])
+    assert [row["decision"] for row in rows] == ["no decision", "bona fide"]
+    quiet = recording(toy.waves[0], 0.0028 * toy.waves[-1])
+    assert scorer.rows([quiet])[0]["decision"] == "no decision"
+
+
+def test_a_decision_where_a_note_is_about_nothing_that_is_lost(toy, tmp_path):
+    """An offset, a peak beyond full scale, and recordings that were joined."""
+    hiss = toy.waves[0]
+    sf.write(tmp_path / "offset.wav", hiss + 0.1, RATE, subtype="FLOAT")
+    sf.write(tmp_path / "loud.wav", 100 * hiss, RATE, subtype="FLOAT")
+    reading.write(tmp_path / "plain.wav", hiss, RATE)
+    twice = 2 * (tmp_path / "plain.wav").read_bytes()
+    (tmp_path / "joined.wav").write_bytes(twice)
+    scorer = scoring.Scorer(str(toy.folder), options=scoring.Options(abstain=True))
+    for name, note in (("offset", "removed"), ("loud", "rescaled"), ("joined", "joined")):
+        path = tmp_path / f"{name}.wav"
+        (row,) = scorer.rows([decoding.decode(path, path.name, RATE)])
+        assert note in row["note"] and row["decision"] == "bona fide", row["note"]
 
 
 def test_log_odds_of_files_are_those_of_their_rows(toy, tmp_path, monkeypatch):

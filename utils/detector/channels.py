@@ -13,6 +13,7 @@ from utils.audio import dsp
 HOW = ("each", "mix", "loudest")
 ALIKE_R2 = 0.99  # squared correlation from which two channels count as the same sound
 QUIET_DB = 50.0  # a channel so far below the loudest one is left out
+DIGITAL_DBFS = -90.0  # a frame below it holds nothing but the rounding and dither of 16 bits
 MOST = 8  # channels that are scored; of more that differ, the loudest
 SAMPLES_AT_ONCE = 2**22  # hours in double precision would not fit into memory
 
@@ -71,6 +72,30 @@ def choose(waves: np.ndarray, how: str = "each") -> list[Channel]:
         if len(chosen) == 1:
             return [Channel("", waves[chosen[0]])]
     return [Channel(f"{number + 1} of {count}", waves[number]) for number in chosen]
+
+
+def too_quiet(waves: np.ndarray) -> list[str]:
+    """A note on channels that `choose` leaves out since they are far quieter; empty without any.
+
+    Not on silent ones, nor on those that hold the same sound as the loudest. waves: (channels,
+    samples).
+    """
+    if len(waves) == 1:
+        return []
+    product = products(waves)
+    power = np.diag(product)
+    loudest, found = int(np.argmax(power)), {}
+    for number in np.flatnonzero(power < power[loudest] * 10 ** (-QUIET_DB / 10)).tolist():
+        sounds = dsp.frames_dbfs(waves[number]).max() > DIGITAL_DBFS
+        same = product[number, loudest] ** 2 >= ALIKE_R2 * power[number] * power[loudest]
+        if sounds and not same:
+            found[number + 1] = 10 * np.log10(power[loudest] / power[number])
+    if not found:
+        return []
+    if len(found) == 1:
+        return [f"channel {min(found)} is {min(found.values()):.0f} dB quieter and is not scored"]
+    least = f"{min(found.values()):.0f} dB or more"
+    return [f"channels {', '.join(map(str, found))} are {least} quieter and are not scored"]
 
 
 def _different(product: np.ndarray, power: np.ndarray) -> list[int]:

@@ -48,6 +48,9 @@ LANGUAGE_P = 0.5  # a language with a lower probability is reported as 'unknown'
 LANGUAGE_S = 30  # of speech that Whisper hears
 NEAR_PEAK = 0.7  # a sample above this part of the peak counts as near the peak
 CLIPPED_FRACTION = 0.03  # of samples near the peak; rare in mini's raw clips, usual after clipping
+UNHEARD_S = 5.0  # of sound outside the pieces that are scored, from which it is told
+# Ends of notes on what changes no score: only other notes are a reason to decide nothing.
+HARMLESS = (": removed", ": rescaled", "joined", "hold no sound")
 NOBODY = "nobody seems to speak (music? noise?)"
 
 
@@ -58,7 +61,7 @@ class Options(NamedTuple):
     prior: float = 0.5  # share of spoofs that is expected
     channels: str = "each"  # which are scored: see `channels.choose`
     language: bool = False  # name the language: needs PyTorch and the weights of Whisper
-    abstain: bool = False  # give no decision where there is a warning
+    abstain: bool = False  # give no decision where a note is a reason to doubt it
 
 
 def load_detector(folder: Path | str = detector.FOLDER) -> detector.Detector:
@@ -141,14 +144,17 @@ class Scorer:
             )
         self._tell_pieces(row, pieces)
         doubts = warnings(channel.wave, any(piece.speaks for piece in pieces))
-        if self.options.abstain and doubts:
-            row["decision"] = UNDECIDED
         if self.options.language:
             row |= self._language(channel.wave, detector.voting(pieces))
-        notes = list(recording.notes)
+        notes = [*recording.notes, *unheard(channel.wave, pieces)]
+        if self.options.channels == "each":
+            notes += channels.too_quiet(recording.channels)
         if len(chosen) == channels.MOST < len(recording.channels):
             notes.append(f"the {channels.MOST} loudest channels that differ are scored")
-        row["note"] = "; ".join([*notes, *doubts])
+        notes += doubts
+        row["note"] = "; ".join(notes)
+        if self.options.abstain and any(not note.endswith(HARMLESS) for note in notes):
+            row["decision"] = UNDECIDED
         return row
 
     def _p(self, log_odds: float) -> float:
@@ -222,6 +228,22 @@ def warnings(wave: np.ndarray, speaks: bool = True) -> list[str]:
     if near_peak > CLIPPED_FRACTION:
         result.append(f"clipped or overdriven ({near_peak:.0%} of the samples near the peak)")
     return result
+
+
+def unheard(wave: np.ndarray, pieces: list[detector.Piece]) -> list[str]:
+    """A note on sound of a wave outside the pieces, which is far quieter; empty if it is little.
+
+    It is told if it is over `UNHEARD_S`, or over half of the wave. Silence does not count.
+    """
+    frame_s = 0.02
+    missing = dsp.frames_dbfs(wave, RATE, frame_s) > channels.DIGITAL_DBFS
+    for piece in pieces:
+        missing[int(piece.start_s / frame_s) : int(np.ceil(piece.end_s / frame_s))] = False
+    missing_s, seconds = frame_s * missing.sum(), len(wave) / RATE
+    if missing_s <= min(UNHEARD_S, seconds / 2):
+        return []
+    what = "far quieter than the loudest moment and are not heard"
+    return [f"{missing_s:.1f} of {seconds:.1f} s are {what}"]
 
 
 def draw(

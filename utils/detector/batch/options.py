@@ -107,7 +107,8 @@ def _add_scoring(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--abstain",
         action="store_true",
-        help="give no decision where there is a warning: too short, clipped, or nobody speaks",
+        help="give no decision where the note names a doubt: too short, clipped, nobody speaks, or "
+        "something is damaged, missing or not heard",
     )
     group.add_argument(
         "--detector",

@@ -80,7 +80,7 @@ def test_the_columns_of_the_table_stay_as_users_know_them(toy, score, tmp_path):
     score(tmp_path, "--out", tmp_path / "scores.csv")
     assert (tmp_path / "scores.csv").read_text().splitlines()[0] == (
         "file,p_bona_fide,decision,threshold,threshold_from,head,channel,p_channels,language,"
-        "p_language,seconds,speech_s,p_lowest,lowest_at,note,pieces,detector"
+        "p_language,seconds,speech_s,p_lowest,lowest_at,note,pieces,detector,prior"
     )
 
 
@@ -233,6 +233,19 @@ def test_the_prior_shifts_the_log_odds(clips, score, tmp_path):
     for even, shifted in zip(*tables_by_prior.values(), strict=True):
         odds = [row["p_bona_fide"] / (1 - row["p_bona_fide"]) for row in (even, shifted)]
         assert odds[1] / odds[0] == pytest.approx(0.1 / 0.9, rel=0.01)
+
+
+def test_with_a_prior_the_rate_of_the_threshold_is_not_promised(clips, score, tmp_path, capsys):
+    table = tmp_path / "scores.json"
+    for prior, promised in ((0.5, True), (0.001, False)):
+        score(clips, "--prior", prior, "--out", table)
+        heading = capsys.readouterr().out.splitlines()[0]
+        (row, _) = json.loads(table.read_text())
+        assert row["prior"] == prior
+        for text in (heading, row["threshold_from"]):
+            assert ("calls 5 in 100" in text) == promised
+            assert promised or "no longer" in text
+    assert "0.1% spoof expected" in heading
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,7 @@ COLUMNS = (
     "note",
     "pieces",
     "detector",
+    "prior",
 )
 BONAFIDE, SPOOF, UNDECIDED = "bona fide", "spoof", "no decision"
 THRESHOLD_FROM = "calls 5 in 100 recordings of people spoof; learned from owners left out"
@@ -78,6 +79,15 @@ def probability(log_odds, prior: float = 0.5):
     prior: share of spoofs that is expected. log((1 - prior) / prior) is added to the log-odds.
     """
     return 1 / (1 + np.exp(-(log_odds + np.log((1 - prior) / prior))))
+
+
+def threshold_from(options: Options) -> str:
+    """Where the threshold comes from, and what it promises."""
+    if options.threshold is not None:
+        return "the command line"
+    if options.prior == Options().prior:
+        return THRESHOLD_FROM
+    return f"the detector's card; no longer 5 in 100 false alarms: --prior {options.prior:g}"
 
 
 class Scorer:
@@ -189,12 +199,12 @@ class Scorer:
         return {"language": code if p >= LANGUAGE_P else "unknown", "p_language": f"{p:.2f}"}
 
     def _empty_row(self, recording: Recording) -> dict[str, str]:
-        chosen = "the command line" if self.options.threshold is not None else THRESHOLD_FROM
         return dict.fromkeys(COLUMNS[1:], "") | {
             "seconds": f"{recording.channels.shape[1] / RATE:.2f}",
             "threshold": f"{self.threshold:g}",
-            "threshold_from": chosen,
+            "threshold_from": threshold_from(self.options),
             "detector": f"{NAME} {self.released.version[:12]}",
+            "prior": f"{self.options.prior:g}",
         }
 
 

@@ -98,8 +98,8 @@ def _check_language() -> None:
 
 
 def _heading(threshold: float, settings: scoring.Options) -> str:
-    source = "the command line" if settings.threshold else scoring.THRESHOLD_FROM
-    expected = f"; {settings.prior:.0%} spoof expected" if settings.prior != 0.5 else ""
+    source = scoring.threshold_from(settings)
+    expected = f"; {100 * settings.prior:g}% spoof expected" if settings.prior != 0.5 else ""
     language = f"{'language':8}  " if settings.language else ""
     return (
         f"{'p(bona fide)':>12}  {'decision':11}  {language}file     "

@@ -89,7 +89,7 @@ def _add_scoring(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="the share of spoofs that you expect (default: 0.5). It shifts every probability: "
         "log((1 - SHARE) / SHARE) is added to its log-odds, and the threshold is compared with the "
-        "shifted one",
+        "shifted one: a small SHARE makes the command call less spoof and miss more",
     )
     group.add_argument(
         "--channels",

@@ -16,7 +16,7 @@ from utils.audio import dsp
 from utils.detector import detector, scoring
 from utils.detector.batch import decoder, listing, places
 
-NUMBERS = ("p_bona_fide", "threshold", "p_language", "seconds", "speech_s", "p_lowest")
+NUMBERS = ("p_bona_fide", "threshold", "p_language", "seconds", "speech_s", "p_lowest", "prior")
 NO_SPEECH = "no speech"  # in place of the probability of a piece that does not vote
 
 

@@ -188,6 +188,7 @@ def test_help_states_the_exit_status(capsys):
     text = capsys.readouterr().out
     assert stopped.value.code == 0 and "--prior SHARE" in text
     assert "exit status:" in text and "every file was scored" in text
+    assert "  ./run_all.sh predict voicemail.mp3" in text  # works from the clone
 
 
 def test_a_wrong_command_line_has_status_2(capsys):
@@ -327,6 +328,23 @@ def test_the_summary_counts_and_names(clips, score, capsys):
     assert "notes.txt" in last
 
 
+def test_quiet_says_nothing_where_nothing_went_wrong(clips, score, tmp_path, capsys):
+    words = clips / "b.wav", "--timeline", tmp_path / "times", "--out", tmp_path / "scores.csv"
+    assert score(*words, "--quiet") == 0
+    printed = capsys.readouterr()
+    assert printed.out == printed.err == ""
+
+
+def test_what_is_missing_is_named_once_and_a_pattern_as_one(score, tmp_path, capsys):
+    table = tmp_path / "scores.json"
+    assert score(tmp_path / "nothere.wav", tmp_path / "no*thing", "--out", table) == 1
+    error = capsys.readouterr().err
+    assert error.count("nothere.wav: cannot be read") == error.count("nothere.wav") == 1
+    assert "no*thing: nothing has this name, or matches it as a pattern" in error
+    assert "real time" not in error
+    assert json.loads(table.read_text())[0]["note"].startswith("cannot be read")
+
+
 def test_nothing_found_has_status_1(score, tmp_path, capsys):
     assert score(tmp_path) == 1
     assert "no recording was found" in capsys.readouterr().err
@@ -393,6 +411,7 @@ def test_a_run_that_went_on_tells_no_speed():
     result = command.Result()
     result.add(dict.fromkeys(scoring.COLUMNS, "") | {"decision": "spoof", "seconds": "4000"})
     assert "2000 times real time" in command.summary(result, [], 2.0)
+    assert "(0.4 times real time)" in command.summary(result, [], 10_000.0)
     text = command.summary(result, [], 2.0, resumed=True)
     assert "real time" not in text and text.startswith("1 file in 2.0 s (some before): 1 spoof")
 

@@ -65,7 +65,7 @@ def score(given: argparse.Namespace) -> int:
     keep = out.with_name(f".{out.name}.parts") if out else None
     resumed = bool(keep and keep.exists())
     arguments = (str(given.detector), version, settings)
-    label = "score" if len(files) > batch_scoring.SHARD_FILES else ""
+    label = "score" if len(files) > batch_scoring.SHARD_FILES and not given.quiet else ""
     rows = batch_scoring.score_files(files, scoring.Scorer, arguments, keep, given.processes, label)
     if not given.quiet:
         print(_heading(threshold, settings))
@@ -75,14 +75,16 @@ def score(given: argparse.Namespace) -> int:
         if missing := tables.why_no_figures():
             print(f"timelines are tables without figures ({missing})", file=sys.stderr)
         released = scoring.load_detector(given.detector)
-        tables.write_timelines(released, result.scored, given.timeline, threshold, settings.prior)
+        label, target = "" if given.quiet else "timelines", given.timeline
+        tables.write_timelines(released, result.scored, target, threshold, settings.prior, label)
     done = result.counts.total() and not result.counts[NOT_SCORED]
     if given.submission and not _submit(given.submission, result):
         done = False
     if keep:  # last: until here, a command that was stopped goes on
         batch_scoring.clear(keep)
-    passed = [*map(tuple, passed), *result.passed]
-    print(summary(result, passed, time.monotonic() - begun, resumed), file=sys.stderr)
+    if not (done and given.quiet):
+        passed = [*map(tuple, passed), *result.passed]
+        print(summary(result, passed, time.monotonic() - begun, resumed), file=sys.stderr)
     return 0 if done else 1
 
 
@@ -147,7 +149,7 @@ def report(
         if row["passed"]:
             result.passed.append((row["file"], row["passed"]))
             continue
-        note = listing.printable(row["error"] or row["note"])
+        note = _reason(row)
         row = {name: row.get(name, "") for name in scoring.COLUMNS}
         row |= {"note": note, "detector": detector_name}
         result.add(row)
@@ -158,6 +160,14 @@ def report(
         elif not quiet:
             say(_line(row), file=sys.stdout)
     return result
+
+
+def _reason(row: dict[str, str]) -> str:
+    """The note of a row, or why its file was not scored, without the file's name."""
+    if row["error"] and listing.is_pattern(row["file"]):
+        return "nothing has this name, or matches it as a pattern"
+    reason = (row["error"] or row["note"]).removeprefix(f"{Path(row['file']).name}: ")
+    return listing.printable(reason)
 
 
 def _line(row: dict[str, str]) -> str:
@@ -197,8 +207,9 @@ def summary(
         passed: (file that is no recording, why).
         resumed: some were scored before, so there is no speed to tell.
     """
-    total, speed = result.counts.total(), f"{result.seconds / took_s:.0f} times real time"
-    speed = "some before" if resumed else speed
+    total, times = result.counts.total(), result.seconds / took_s
+    speed = f" ({times:.0f} times real time)" if times >= 10 else f" ({times:.2g} times real time)"
+    speed = " (some before)" if resumed else speed if times else ""
     kinds = (
         (scoring.BONAFIDE, "bona fide"),
         (scoring.SPOOF, "spoof"),
@@ -207,7 +218,7 @@ def summary(
     )
     counts = [f"{result.counts[kind]:,} {word}" for kind, word in kinds if result.counts[kind]]
     took = f"{took_s:.0f}" if took_s >= 10 else f"{took_s:.1f}"
-    text = f"{total:,} file{'s' * (total != 1)} in {took} s ({speed})"
+    text = f"{total:,} file{'s' * (total != 1)} in {took} s{speed}"
     text += f": {', '.join(counts)}" if counts else ": no recording was found"
     if passed:
         named = [f"{listing.printable(name)} ({why})" for name, why in passed[:NAMED]]

@@ -49,7 +49,7 @@ def list_files(
             passed += beside
         elif os.path.isdir(argument):
             _walk(argument, listed, passed, set())
-        elif not os.path.lexists(argument) and glob.has_magic(argument):
+        elif is_pattern(argument):
             matches = sorted(glob.glob(argument, recursive=True))
             found = [Listed(Path(match), False) for match in matches if not os.path.isdir(match)]
             listed += found or [Listed(Path(argument), named=True)]
@@ -83,6 +83,11 @@ def printable(path: Path | str) -> str:
     """A name for people and tables: what is not UTF-8, and control characters, as `\\x…`."""
     text = os.fsencode(path).decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def is_pattern(name: str) -> bool:
+    """Whether a name with `*`, `?` or `[` is that of no file."""
+    return glob.has_magic(name) and not os.path.lexists(name)
 
 
 def may_be_passed(file: Listed) -> bool:

@@ -8,10 +8,11 @@ from pathlib import Path
 from utils.detector import channels, detector, scoring
 
 INSTALLED = "deepfake-speech"  # the command that `pip install .` makes
+IN_A_CLONE = "./run_all.sh predict"
 DESCRIPTION = """\
 Score recordings with the released detector: the probability that each is bona fide
 (a recording of a person) and not spoof (synthetic or manipulated).
-`./run_all.sh predict` does the same.
+In a clone of the repository: `./run_all.sh predict`, which installs what is missing.
 """
 EPILOG = """\
 exit status:
@@ -23,6 +24,9 @@ exit status:
 
 example:
   %(prog)s voicemail.mp3 recordings/ --out scores.csv
+
+Column `detector` of a table names the version of the detector: the first 12 digits of a sha256
+over its files.
 """
 
 
@@ -30,7 +34,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     """Options from a command line; None: that of this process. Ends the process if it is wrong."""
     started = Path(sys.argv[0]).name
     parser = argparse.ArgumentParser(
-        prog=INSTALLED if started == INSTALLED else "python -m utils.predict",
+        prog=INSTALLED if started == INSTALLED else IN_A_CLONE,
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=EPILOG,
@@ -55,7 +59,8 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
         type=file,
         metavar="FILE",
         help="also write the table to FILE: as JSON if its name ends in .json, as JSON lines if in "
-        ".jsonl, else as CSV; after an interruption the same command goes on where it stopped",
+        ".jsonl, else as CSV; after an interruption the same command goes on where it stopped. No "
+        "recording is replaced, and no file whose name is not that of a table",
     )
     group.add_argument(
         "--submission",
@@ -69,9 +74,10 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FOLDER",
         help="for each recording, write a table (CSV) of where it looks fake, the probability of "
-        "each half second, and a figure (PNG) if matplotlib is installed",
+        "each half second, and a figure (PNG) if matplotlib is installed; recordings of several "
+        "folders have the same folders there",
     )
-    group.add_argument("--quiet", action="store_true", help="print no rows, only what went wrong")
+    group.add_argument("--quiet", action="store_true", help="print only what went wrong")
 
 
 def _add_scoring(parser: argparse.ArgumentParser) -> None:

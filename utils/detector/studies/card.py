@@ -47,10 +47,14 @@ def of_release() -> dict:
     }
 
 
-def base_rate(one_in: int, false_alarms: float, misses: float) -> tuple[str, str, str]:
-    """Cells: what an alarm is worth where one recording in so many is fake."""
-    true, false = (1 - misses) / one_in, (1 - 1 / one_in) * false_alarms
-    return f"1 in {one_in:,}", f"{true / (true + false):.1%}", f"{true + false:.1%}"
+def base_rate(one_in: int, thresholds: list) -> list[str]:
+    """Cells: what an alarm is worth where one recording in so many is fake, at each threshold."""
+    cells = [f"1 in {one_in:,}"]
+    for row in thresholds:
+        true = (1 - row["misses"]) / one_in
+        false = (1 - 1 / one_in) * row["false_alarms_plain"]
+        cells += [f"{true / (true + false):.1%}", f"{true + false:.1%}"]
+    return cells
 
 
 def of_quality() -> dict:
@@ -80,7 +84,7 @@ def of_quality() -> dict:
         "family_errors": wrong("family", 0),
         "kind_errors": wrong("kind", 1),
         "base_rate_rows": rows(
-            base_rate(one_in, released["false_alarms_plain"], released["misses"])
+            base_rate(one_in, [released, thresholds.loc["1% false alarms"]])
             for one_in in (2, 10, 100, 1000)
         ),
         "threshold_rows": rows(

@@ -1274,7 +1274,7 @@ def call(speechlike):
     return np.concatenate([speechlike, noise, speechlike, noise])
 
 
-def amr(wave, container, frames_together=1):
+def amr(wave, container, frames_in_one_packet=1):
     """A file of AMR that sends the level of the noise, or nothing, while nobody speaks."""
     buffer = io.BytesIO()
     with av.open(buffer, "w", format=container) as file:
@@ -1286,8 +1286,8 @@ def amr(wave, container, frames_together=1):
         frame.sample_rate = 8000
         resampled = av.AudioResampler("s16", "mono", 8000).resample(frame)
         packets = [packet for part in (*resampled, None) for packet in stream.encode(part)]
-        for number in range(0, len(packets), frames_together):
-            some = packets[number : number + frames_together]
+        for number in range(0, len(packets), frames_in_one_packet):
+            some = packets[number : number + frames_in_one_packet]
             packet = av.Packet(b"".join(map(bytes, some)))
             packet.pts, packet.dts, packet.time_base = some[0].pts, some[0].dts, some[0].time_base
             packet.duration, packet.stream = 160 * len(some), stream
@@ -1295,9 +1295,9 @@ def amr(wave, container, frames_together=1):
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize(("container", "together"), [("amr", 1), ("3gp", 1), ("nut", 5)])
-def test_pauses_of_a_telephone_are_no_damage(call, speechlike, container, together):
-    data = amr(call, container, together)
+@pytest.mark.parametrize(("container", "per_packet"), [("amr", 1), ("3gp", 1), ("nut", 5)])
+def test_pauses_of_a_telephone_are_no_damage(call, speechlike, container, per_packet):
+    data = amr(call, container, per_packet)
     recording = decoded(data, rate=8000)
     (note,) = recording.notes
     assert re.fullmatch(r"pauses of [45]\.\d s hold no sound", note) and not recording.damaged

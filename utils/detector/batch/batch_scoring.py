@@ -209,11 +209,10 @@ def score_files(
         files: a file that `listing` found in a folder may be none of sound: `passed` says so then.
         opener: a function or class of a module of this project; each process calls
             `opener(*arguments)` once for its scorer. `scorer.rows(waves)` returns a dict for each
-            wave at `scorer.rate` Hz (8 kHz without that). If `scorer.recordings` is true, it gets
-            recordings, as far as they can be decoded, instead of waves, which are read strictly. It
-            gets `scorer.group_files` at once (`GROUP_FILES` without that): a scorer that takes them
-            one by one wants few, since the next ones are read meanwhile. If the scorer has
-            `prepare(waves)`, that runs ahead in a second thread, and `rows` gets what it returns.
+            wave at `scorer.rate` Hz (8 kHz without that), of `scorer.group_files` (`GROUP_FILES`)
+            at once. If `scorer.recordings` is true, it gets recordings, as far as they can be
+            decoded, instead of waves, which are read strictly. If it has `prepare(waves)`, that
+            runs ahead in a second thread, and `rows` gets what it returns.
         arguments: they are pickled, and their `repr` is part of the names of shards.
         keep: folder in which finished shards stay, so that a second start after a kill goes on;
             `clear` removes it. Without it nothing is kept.

@@ -16,7 +16,7 @@ case "${1:-} $* " in
 esac
 
 venv=$(realpath -m "${DFS_VENV:-.venv}")
-pins=requirements.txt size="about 5 minutes and 4 GB"
+pins=requirements.txt size="about 4 minutes and 4 GB"
 up_to_date() { [ "$(cat "$venv/.installed" 2>/dev/null || true)" = "$(sha256sum "$pins" | cut -d' ' -f1)" ]; }
 light= # scoring needs a small environment only; the full one does as well if it is there
 case "${1:-} $* " in

@@ -35,6 +35,7 @@ PLAYER = re.compile(r"<audio\b.*?</audio>", re.DOTALL)
 SOUND = re.compile(r"data:audio/[\w.+-]+;base64,([A-Za-z0-9+/=\s]+)")
 FOREIGN = re.compile(r"data:(?:audio|video)/")  # what must not be left beside `OURS`
 OURS = re.compile(r'<audio controls="" preload="none" src="data:audio/flac;base64,[^"]+"></audio>')
+UNWANTED = re.compile(r"<(script|style)\b.*?</\1>", re.DOTALL)
 NO_PLAYER = "<p><em>A player stood here: this sound is not published.</em></p>"
 HREF = re.compile(r'(href|src)="(?![a-z][a-z+.-]*:|//|#)([^"]+)"')
 STYLE = """
@@ -118,7 +119,8 @@ def _clean(output: dict, allowed: set[str]) -> dict:
         data["image/png"] = _small(data["image/png"])
     if "text/html" in data:
         text = PLAYER.sub(lambda found: _player(found[0], allowed), data["text/html"])
-        data["text/html"] = re.sub(r"<script\b.*?</script>", "", text, flags=re.DOTALL)
+        # the page has a style of its own; each table and each piece of code would bring another
+        data["text/html"] = UNWANTED.sub("", text)
     return output
 
 

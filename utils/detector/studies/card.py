@@ -47,14 +47,15 @@ def of_release() -> dict:
     }
 
 
-def base_rate(one_in: int, thresholds: list) -> list[str]:
-    """Cells: what an alarm is worth where one recording in so many is fake, at each threshold."""
-    cells = [f"1 in {one_in:,}"]
-    for row in thresholds:
-        true = (1 - row["misses"]) / one_in
-        false = (1 - 1 / one_in) * row["false_alarms_plain"]
-        cells += [f"{true / (true + false):.1%}", f"{true + false:.1%}"]
-    return cells
+def base_rates(thresholds: list) -> str:
+    """Rows: what an alarm is worth where one recording in so many is fake, at each threshold."""
+    tables = [results.base_rates(row["false_alarms_plain"], row["misses"]) for row in thresholds]
+    cells = []
+    for one_in in tables[0].index:
+        of_each = [table.loc[one_in] for table in tables]
+        shares = [(x["true_share_of_alarms"], x["alarms_per_1000"] / 1000) for x in of_each]
+        cells.append((f"1 in {one_in:,}", *(f"{share:.1%}" for pair in shares for share in pair)))
+    return rows(cells)
 
 
 def of_quality() -> dict:
@@ -83,10 +84,7 @@ def of_quality() -> dict:
         ),
         "family_errors": wrong("family", 0),
         "kind_errors": wrong("kind", 1),
-        "base_rate_rows": rows(
-            base_rate(one_in, [released, thresholds.loc["1% false alarms"]])
-            for one_in in (2, 10, 100, 1000)
-        ),
+        "base_rate_rows": base_rates([released, thresholds.loc["1% false alarms"]]),
         "threshold_rows": rows(
             (name, f"{row['threshold']:.2f}", *row[rates].map("{:.1%}".format))
             for name, row in thresholds.iterrows()

@@ -47,6 +47,7 @@ pre { background: #f6f6f6; padding: .5rem; overflow-x: auto; font-size: 13px; li
 table { border-collapse: collapse; font-size: 14px; display: block; overflow-x: auto; border: 0 }
 th, td { padding: 2px 8px; text-align: left; border: 0 }
 .dataframe th, .dataframe td { text-align: right }
+.dataframe tbody th { text-align: left; white-space: nowrap }
 thead { border-bottom: 2px solid #888 }
 img { max-width: 100%; height: auto }
 .anchor-link { display: none }
